@@ -1,0 +1,205 @@
+"""The gateway put together: what is started in which order, and which path leads where."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from tidestore.api import commits, consumer, listing, producer, schema_registry, status
+from tidestore.api.auth import Authenticator
+from tidestore.api.context import (
+    GATEWAY,
+    REQUEST_ID_HEADER,
+    Gateway,
+    request_id_middleware,
+)
+from tidestore.api.index import IndexFold
+from tidestore.api.lookup import Index, Watchers
+from tidestore.api.metrics import GatewayMetrics
+from tidestore.api.origin import OriginWriter
+from tidestore.api.problems import problems_middleware
+from tidestore.api.replicas import ReplicasFold, settle_replicas
+from tidestore.api.settings import GatewaySettings
+from tidestore.api.staging import TASK_BOARD, run_task
+from tidestore.api.tasks import Report, TaskBoard, TasksFold
+from tidestore.connectors.budget import ByteBudget
+from tidestore.connectors.layers import StoreMetrics
+from tidestore.connectors.log import LogWriter
+from tidestore.connectors.provision import provision
+from tidestore.connectors.registry import make_store
+from tidestore.connectors.view import View
+from tidestore.schemas.events import TaskChanged
+from tidestore.schemas.objects import Kind
+
+LOGGER: Final = logging.getLogger("tidestore.api")
+
+# Reading what was written since the last start; a new gateway reads everything.
+_FIRST_FOLD_SECONDS_MAX: Final = 3_600
+# How long requests under way may go on after the gateway was told to stop.
+STOP_SECONDS: Final = 10.0
+
+
+async def make_gateway(settings: GatewaySettings, stack: contextlib.AsyncExitStack) -> web.Application:
+    """Open everything a gateway needs and return its application, ready to serve.
+
+    What is opened is closed by `stack`, in reverse order. Raises StoreError, LogError,
+    MalformedError: each says what to do.
+    """
+    topics = settings.topics
+    replicas = [(entry.name, entry.incarnation) for entry in settings.replicas]
+    specs = topics.specs(replicas, list(settings.datasets))
+    await provision(settings.kafka, specs, replication=topics.replication)
+    registry = CollectorRegistry()
+    metrics, store_metrics = GatewayMetrics(registry), StoreMetrics(registry)
+    stores = {}
+    for entry in settings.replicas:
+        store = make_store(entry.name, entry.address, store_metrics)
+        stack.push_async_callback(store.close)
+        stores[entry.name] = store
+    await stores[settings.origin].open()
+    writer = LogWriter(settings.kafka)
+    await writer.start()
+    stack.push_async_callback(writer.stop)
+
+    loop, watchers = asyncio.get_running_loop(), Watchers()
+    copies = {topics.copies(name, life): str(name) for name, life in replicas}
+    fold = IndexFold(copies, lambda keys: _on_loop(loop, watchers, keys))
+    view = View(
+        settings.data_folder / "index.sqlite",
+        fold,
+        settings.kafka,
+        [topics.redactions, topics.log, *copies],
+    )
+    replicas_view = View(
+        settings.data_folder / "replicas.sqlite", ReplicasFold(), settings.kafka, [topics.replicas]
+    )
+    tasks_view = View(
+        settings.data_folder / "tasks.sqlite", TasksFold(), settings.kafka, [topics.tasks]
+    )
+    for each in (view, replicas_view, tasks_view):
+        await each.start()
+        stack.push_async_callback(each.stop)
+    epoch = await settle_replicas(settings, writer, replicas_view)
+    index = Index(
+        view, writer, topics, catch_up_seconds=settings.limits.catch_up_seconds_max
+    )
+    await _read_first(writer, view, settings)
+    gateway = Gateway(
+        settings=settings,
+        auth=Authenticator(settings.tokens),
+        index=index,
+        watchers=watchers,
+        writer=writer,
+        origin=OriginWriter(stores[settings.origin], epoch, writer, index, topics),
+        stores=stores,
+        bodies=ByteBudget(settings.limits.bodies_bytes_max),
+    )
+
+    async def runner(task: TaskChanged, report: Report) -> str:
+        return await run_task(gateway, task, report)
+
+    board = TaskBoard(tasks_view, writer, topics.tasks, settings.gateway_id, runner)
+    app = _application(gateway, metrics)
+    app[TASK_BOARD], app[status.INDEX_VIEW], app[status.REGISTRY] = board, view, registry
+    app[status.METRICS] = metrics
+    _in_background(stack, board.run())
+    return app
+
+
+def _application(gateway: Gateway, metrics: GatewayMetrics) -> web.Application:
+    app = web.Application(
+        middlewares=[request_id_middleware, metrics.middleware, problems_middleware],  # type: ignore[list-item]
+        # Bodies are read by bodies.py with its own bounds; this is aiohttp's for everything else.
+        client_max_size=1024 * 1024,
+    )
+    app[GATEWAY] = gateway
+    app.on_response_prepare.append(_add_headers)
+    app.add_routes(
+        [
+            web.put("/v1/blobs/{sha256}", producer.put_blob),
+            web.put("/v1/files/{uuid}", commits.put_file),
+            web.put("/v1/bundles/{uuid}", commits.put_bundle),
+            web.put("/v1/collections/{uuid}", commits.put_collection),
+            web.get("/v1/replicas", status.get_replicas),
+            web.get("/v1/tasks/{task_id}", status.get_task),
+            web.get("/healthz", status.healthz),
+            web.get("/readyz", status.readyz),
+            web.get("/metrics", status.metrics),
+            *schema_registry.registry_routes("/registry"),
+        ]
+    )
+    for kind in Kind:
+        name = "{sha256}" if kind is Kind.BLOB else "{uuid}"
+        base = f"/v1/{kind.plural}"
+        app.add_routes(
+            [
+                web.get(base, listing.list_objects(kind)),
+                web.get(f"{base}/{name}", consumer.read_object(kind)),
+                web.get(f"{base}/{name}/copies", consumer.list_copies(kind)),
+            ]
+        )
+        if kind is not Kind.BLOB:
+            app.router.add_get(f"{base}/{name}/versions", consumer.list_versions(kind))
+    return app
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer carries. The server's name and version are nobody's business."""
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault(REQUEST_ID_HEADER, str(request.get("request_id", "")))
+    response.headers["Server"] = "tidestore"
+    del request
+
+
+async def _read_first(writer: LogWriter, view: View, settings: GatewaySettings) -> None:
+    """Redactions to their end before anything else, then the log as it is now."""
+    topics = settings.topics
+    ends = await writer.ends(topics.redactions, [0])
+    await view.reached(topics.redactions, ends, timeout_seconds=_FIRST_FOLD_SECONDS_MAX)
+    ends = await writer.ends(topics.log, list(range(topics.partitions)))
+    await view.reached(topics.log, ends, timeout_seconds=_FIRST_FOLD_SECONDS_MAX)
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, watchers: Watchers, keys: set[str]) -> None:
+    """Called in the view's thread; the loop may be closing."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(watchers.tell, keys)
+
+
+def _in_background(stack: contextlib.AsyncExitStack, work: object) -> None:
+    task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
+    """Serve until told to stop; then finish what is under way, in order."""
+    async with contextlib.AsyncExitStack() as stack:
+        app = await make_gateway(settings, stack)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=75,
+            shutdown_timeout=STOP_SECONDS,
+            # A head larger than this is refused while it comes; see the tests on oversized headers.
+            max_line_size=8_190,
+            max_field_size=8_190,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
+        await site.start()
+        LOGGER.info("gateway %s listens on %s:%d", settings.gateway_id, settings.host, settings.port)
+        await stop.wait()
+
+

@@ -1,0 +1,215 @@
+"""The index: what is where, folded from the log and from every replica's copies.
+
+A view, never the truth: it answers reads, listings and "is this reference there?", but never
+whether a write may happen; that is the origin's conditional create (design point 1).
+
+    objects   one row per key: the newest ObjectWritten, and for a file what its manifest says
+    copies    one row per key and replica: the newest accepted CopyChanged
+    pending   one row per key and replica that is not settled and not parked there: the lag
+    redacted  targets of redactions: a key, or <dataset>/<kind>s/<uuid>
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from tidestore.connectors.view import Folded
+from tidestore.schemas.events import (
+    CopyChanged,
+    CopyState,
+    ObjectRedacted,
+    ObjectWritten,
+    PartitionClaimed,
+    RedactionDecided,
+    RedactionLifted,
+)
+from tidestore.schemas.manifests import read_file_manifest
+from tidestore.schemas.objects import Kind, MalformedError, find_key_parts
+
+LOGGER: Final = logging.getLogger("tidestore.index")
+
+_TABLES: Final = (
+    "CREATE TABLE objects (key TEXT PRIMARY KEY, partition INTEGER, offset INTEGER, size INTEGER,"
+    " sha256 TEXT, sha1 TEXT, crc32c TEXT, md5 TEXT, content_type TEXT, origin TEXT,"
+    " written_at_ms INTEGER, name TEXT, link_sha256 TEXT, link_size INTEGER, link_type TEXT)"
+    " WITHOUT ROWID",
+    "CREATE TABLE copies (key TEXT, replica TEXT, incarnation INTEGER, state TEXT, claim INTEGER,"
+    " changed_at_ms INTEGER, checksums TEXT, attempts INTEGER, next_try_at_ms INTEGER,"
+    " error_class TEXT, error TEXT, waits_for TEXT, waits_count INTEGER, is_incomplete INTEGER,"
+    " PRIMARY KEY (key, replica)) WITHOUT ROWID",
+    "CREATE INDEX copies_parked ON copies (replica, key) WHERE state = 'parked'",
+    "CREATE TABLE pending (replica TEXT, key TEXT, written_at_ms INTEGER, size INTEGER,"
+    " PRIMARY KEY (replica, key)) WITHOUT ROWID",
+    "CREATE INDEX pending_oldest ON pending (replica, written_at_ms)",
+    "CREATE TABLE redacted (target TEXT PRIMARY KEY, number INTEGER, reason TEXT,"
+    " released_to TEXT) WITHOUT ROWID",
+    # Counts are kept by triggers, so that asking for them never scans: of copies by their state,
+    # of the two other tables under a name with a star.
+    "CREATE TABLE totals (name TEXT, replica TEXT, objects INTEGER, bytes INTEGER,"
+    " PRIMARY KEY (name, replica)) WITHOUT ROWID",
+    "CREATE TRIGGER copies_new AFTER INSERT ON copies BEGIN"
+    " INSERT INTO totals VALUES (new.state, new.replica, 1, 0)"
+    " ON CONFLICT DO UPDATE SET objects = objects + 1; END",
+    "CREATE TRIGGER copies_changed AFTER UPDATE ON copies WHEN old.state <> new.state BEGIN"
+    " UPDATE totals SET objects = objects - 1 WHERE name = old.state AND replica = old.replica;"
+    " INSERT INTO totals VALUES (new.state, new.replica, 1, 0)"
+    " ON CONFLICT DO UPDATE SET objects = objects + 1; END",
+    "CREATE TRIGGER pending_new AFTER INSERT ON pending BEGIN"
+    " INSERT INTO totals VALUES ('pending*', new.replica, 1, new.size)"
+    " ON CONFLICT DO UPDATE SET objects = objects + 1, bytes = bytes + new.size; END",
+    "CREATE TRIGGER pending_done AFTER DELETE ON pending BEGIN"
+    " UPDATE totals SET objects = objects - 1, bytes = bytes - old.size"
+    " WHERE name = 'pending*' AND replica = old.replica; END",
+    "CREATE TRIGGER objects_new AFTER INSERT ON objects BEGIN"
+    " INSERT INTO totals VALUES ('written*', new.origin, 1, new.size)"
+    " ON CONFLICT DO UPDATE SET objects = objects + 1, bytes = bytes + new.size; END",
+    "CREATE TABLE claims (topic TEXT, partition INTEGER, offset INTEGER,"
+    " PRIMARY KEY (topic, partition)) WITHOUT ROWID",
+)
+_PUT_OBJECT: Final = (
+    "INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET partition = excluded.partition, offset = excluded.offset,"
+    " size = excluded.size, sha256 = excluded.sha256, origin = excluded.origin"
+)
+_COPY_COLUMNS: Final = (
+    "key", "replica", "incarnation", "state", "claim", "changed_at_ms", "checksums", "attempts",
+    "next_try_at_ms", "error_class", "error", "waits_for", "waits_count", "is_incomplete",
+)  # fmt: skip
+# An upsert and not a replace: a replace is a deletion to the triggers.
+_PUT_COPY: Final = (
+    f"INSERT INTO copies VALUES ({', '.join('?' * len(_COPY_COLUMNS))})"
+    " ON CONFLICT (key, replica) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _COPY_COLUMNS[2:])
+)
+
+
+class IndexFold:
+    """Makes the index. `replicas` maps each replica's copies topic to its name."""
+
+    version = 1
+
+    def __init__(
+        self, replicas: dict[str, str], on_keys: Callable[[set[str]], None]
+    ) -> None:
+        self._replicas = replicas
+        self._on_keys = on_keys
+
+    def create(self, db: sqlite3.Connection) -> None:
+        """See Fold."""
+        for statement in _TABLES:
+            db.execute(statement)
+
+    def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
+        """See Fold. Objects first and then copies, each in bulk: both orders give the same rows."""
+        claims: dict[tuple[str, int], int] = {
+            (topic, partition): offset
+            for topic, partition, offset in db.execute("SELECT * FROM claims")
+        }
+        written: list[Folded] = []
+        copies: list[CopyChanged] = []
+        for record in records:
+            event = record.event
+            if isinstance(event, ObjectWritten):
+                written.append(record)
+            elif isinstance(event, CopyChanged):
+                if event.claim >= claims.get((record.topic, record.partition), 0):
+                    copies.append(event)
+            elif isinstance(event, PartitionClaimed):
+                claims[record.topic, record.partition] = record.offset
+                db.execute(
+                    "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)",
+                    (record.topic, record.partition, record.offset),
+                )
+            elif isinstance(event, (RedactionDecided, RedactionLifted, ObjectRedacted)):
+                _fold_redaction(db, event)
+        if written:
+            self._fold_written(db, written)
+        if copies:
+            self._fold_copies(db, copies)
+
+    def folded(self, records: Sequence[Folded]) -> None:
+        """See Fold."""
+        self._on_keys({record.key for record in records})
+
+    def _fold_written(self, db: sqlite3.Connection, records: list[Folded]) -> None:
+        db.executemany(_PUT_OBJECT, [_object_row(record) for record in records])
+        pending = [
+            (replica, event.key, event.written_at_ms, event.size, event.key, replica)
+            for record in records
+            if isinstance(event := record.event, ObjectWritten)
+            for replica in self._replicas.values()
+            if replica != event.origin
+        ]
+        # A copies record may be folded before its object's: other topic, other partition fetch.
+        db.executemany(
+            "INSERT OR IGNORE INTO pending SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM copies"
+            " WHERE key = ? AND replica = ?"
+            " AND state IN ('present', 'excluded', 'redacted', 'redacting', 'parked'))",
+            pending,
+        )
+
+    def _fold_copies(self, db: sqlite3.Connection, events: list[CopyChanged]) -> None:
+        db.executemany(_PUT_COPY, [_copy_row(event) for event in events])
+        for event in events:
+            place = (event.replica, event.key)
+            if event.state in (CopyState.PENDING, CopyState.WAITING, CopyState.CORRUPT):
+                db.execute(
+                    "INSERT OR IGNORE INTO pending VALUES (?, ?, ?, ?)",
+                    (*place, event.written_at_ms, event.size),
+                )
+            else:
+                db.execute("DELETE FROM pending WHERE replica = ? AND key = ?", place)
+
+
+def _fold_redaction(
+    db: sqlite3.Connection, event: RedactionDecided | RedactionLifted | ObjectRedacted
+) -> None:
+    if isinstance(event, RedactionLifted):
+        db.execute(
+            "DELETE FROM redacted WHERE target = ? AND number <= ?", (event.target, event.number)
+        )
+        return
+    target = event.key if isinstance(event, ObjectRedacted) else event.target
+    db.execute(
+        "INSERT OR REPLACE INTO redacted VALUES (?, ?, ?, ?)",
+        (target, event.number, event.reason, event.released_to),
+    )
+
+
+def _object_row(record: Folded) -> tuple[object, ...]:
+    event = record.event
+    assert isinstance(event, ObjectWritten), "the caller chose them"  # noqa: S101
+    name = link_sha256 = link_type = None
+    link_size = None
+    parts = find_key_parts(event.key)
+    if parts is not None and parts.kind is Kind.FILE and event.data is not None:
+        try:
+            manifest = read_file_manifest(event.data)
+            name, link_type = manifest.name, manifest.content_type
+            link_sha256, link_size = manifest.checksums.sha256, manifest.checksums.size
+        except MalformedError as error:
+            LOGGER.error("%s is no file manifest: %s", event.key, error)
+    return (
+        event.key,
+        record.partition,
+        record.offset,
+        event.size,
+        event.sha256,
+        event.sha1,
+        event.crc32c,
+        event.md5,
+        event.content_type,
+        event.origin,
+        event.written_at_ms,
+        name,
+        link_sha256,
+        link_size,
+        link_type,
+    )
+
+
+def _copy_row(event: CopyChanged) -> tuple[object, ...]:
+    return tuple(getattr(event, name) for name in _COPY_COLUMNS)

@@ -1,0 +1,83 @@
+"""Every metric of the gateway, declared in one place with its unit and meaning."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from tidestore.api.lookup import Lag
+from tidestore.api.problems import Handler
+
+
+class GatewayMetrics:
+    """The gateway's own metrics; those of stores are in connectors/layers.py."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Histogram(
+            "tidestore_request_seconds",
+            "Duration of requests by method, route and status.",
+            ["method", "route", "status"],
+            registry=registry,
+            buckets=(0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
+        )
+        self.copy_lag = Histogram(
+            "tidestore_copy_lag_seconds",
+            "From an object's acknowledgement to its proved copy, by replica.",
+            ["replica"],
+            registry=registry,
+            buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60, 300, 900),
+        )
+        self.lag_objects = Gauge(
+            "tidestore_lag_objects", "Objects not settled yet, by replica.", ["replica"],
+            registry=registry,
+        )  # fmt: skip
+        self.lag_bytes = Gauge(
+            "tidestore_lag_bytes", "Bytes not settled yet, by replica.", ["replica"],
+            registry=registry,
+        )  # fmt: skip
+        self.lag_seconds = Gauge(
+            "tidestore_lag_seconds", "Age of the oldest object not settled yet, by replica.",
+            ["replica"], registry=registry,
+        )  # fmt: skip
+        self.parked = Gauge(
+            "tidestore_parked_objects", "Copies that wait for a person, by replica.", ["replica"],
+            registry=registry,
+        )  # fmt: skip
+        self.deliveries = Counter(
+            "tidestore_hook_attempts_total", "Tries of webhook deliveries by outcome.", ["outcome"],
+            registry=registry,
+        )  # fmt: skip
+
+    def set_lags(self, lags: dict[str, Lag]) -> None:
+        """Set the gauges from the index, when somebody looks."""
+        now_ms = time.time() * 1000
+        for replica, lag in lags.items():
+            oldest = lag.oldest_written_at_ms
+            self.lag_objects.labels(replica).set(lag.pending)
+            self.lag_bytes.labels(replica).set(lag.pending_bytes)
+            self.lag_seconds.labels(replica).set(
+                0 if oldest is None else max(0.0, (now_ms - oldest) / 1000)
+            )
+            self.parked.labels(replica).set(lag.parked)
+
+    @property
+    def middleware(self) -> object:
+        """Measures every request. The route is the pattern, not the path: labels stay few."""
+
+        @web.middleware
+        async def measure(request: web.Request, handler: Handler) -> web.StreamResponse:
+            begun = time.perf_counter()
+            status = 500
+            try:
+                response = await handler(request)
+                status = response.status
+                return response
+            finally:
+                resource = request.match_info.route.resource
+                route = resource.canonical if resource is not None else "none"
+                labels = (request.method if route != "none" else "other", route, str(status))
+                self.requests.labels(*labels).observe(time.perf_counter() - begun)
+
+        return measure

@@ -1,0 +1,238 @@
+"""One write, end to end: the origin's conditional create, then the event on the log, then 201.
+
+    bytes, proved --1 put_if_absent--> origin --2 append--> log --3--> created
+                         |                                   ^
+                         '-- taken: equal bytes? --yes, event missing--'   same
+                                        |no
+                                   damage: repair | another writer's: 409
+
+Crash points. Before 1 is complete: nothing is visible, nobody heard anything. Between 1 and 2: the
+object is at the origin and the log knows nothing; the writer got no answer and sends it again, finds
+equal bytes, and the event is appended then (design point 1). After 2: the writer may send it again
+and gets 200. The index is asked only after the create has said "taken": it never decides a write.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tidestore.api.lookup import Index, ObjectRow
+from tidestore.api.problems import Problem, unavailable
+from tidestore.connectors.errors import ChecksumMismatchError, ObjectExistsError, StoreError
+from tidestore.connectors.log import LogWriter
+from tidestore.connectors.store import ObjectInfo, ObjectStore
+from tidestore.connectors.verify import CheckedSource, put_verified, upload_verified
+from tidestore.schemas.checksums import Checksums
+from tidestore.schemas.codec import encode
+from tidestore.schemas.events import ObjectWritten
+from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.positions import Position
+from tidestore.schemas.topics import Topics, partition_of
+
+LOGGER: Final = logging.getLogger("tidestore.origin")
+
+_DAMAGED_PREFIX: Final = ".tidestore/damaged/"
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """On whose behalf, and in which request, something is written."""
+
+    name: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a write. `is_new` is False when the same was there and in the log already."""
+
+    is_new: bool
+    position: Position
+    sums: Checksums
+
+
+class OriginWriter:
+    """Writes objects of one gateway. Belongs to its event loop."""
+
+    def __init__(
+        self, store: ObjectStore, epoch: int, writer: LogWriter, index: Index, topics: Topics
+    ) -> None:
+        self._store = store
+        self._epoch = epoch
+        self._writer = writer
+        self._index = index
+        self._topics = topics
+
+    @property
+    def store(self) -> ObjectStore:
+        """The origin's store."""
+        return self._store
+
+    async def write(
+        self,
+        key: ObjectKey,
+        body: bytes,
+        sums: Checksums,
+        *,
+        content_type: str,
+        author: Author,
+        inline_bytes_max: int,
+    ) -> Outcome:
+        """Write bytes that are in memory and hash to `sums`.
+
+        Raises Problem 409 or 410, RecordTooLargeError before anything is put, StoreError, LogError.
+        """
+        self._index.refuse_redacted(key)
+        event = self._event(key, sums, content_type, author)
+        if sums.size <= inline_bytes_max:
+            event = replace(event, data=body)
+        value = encode(event)
+        try:
+            await put_verified(self._store, key, body, sums, content_type)
+        except ObjectExistsError:
+            return await self._settle(key, sums, value, body)
+        return Outcome(is_new=True, position=await self._append(key, value), sums=sums)
+
+    async def write_stream(
+        self,
+        key: ObjectKey,
+        source: CheckedSource,
+        *,
+        size: int | None,
+        content_type: str,
+        author: Author,
+    ) -> Outcome:
+        """Write a stream that checks itself. Raises as `write` does, and what the source raises."""
+        self._index.refuse_redacted(key)
+        limit = self._store.capabilities.object_bytes_max
+        if size is not None and size > limit:
+            hint = f"the origin holds objects of up to {limit} bytes"
+            raise Problem(413, "too_large", f"{size} bytes are too many", hint=hint)
+        is_taken = False
+        try:
+            await upload_verified(self._store, key, source, size, content_type)
+        except ObjectExistsError:
+            is_taken = True
+        if source.sums is None:
+            # The store refused before it took all bytes. What was to be written is still unproved:
+            # a wrong body must be told so even when the right one is there already.
+            async for _ in source:
+                pass
+        sums = source.sums
+        if sums is None:
+            raise unavailable("the origin ended the upload early")
+        value = encode(self._event(key, sums, content_type, author))
+        if is_taken:
+            return await self._settle(key, sums, value, None)
+        return Outcome(is_new=True, position=await self._append(key, value), sums=sums)
+
+    async def _settle(
+        self, key: ObjectKey, sums: Checksums, value: bytes, body: bytes | None
+    ) -> Outcome:
+        """The key is taken at the origin: by the same, by another, or by damage."""
+        info = await self._store.head(key)
+        is_equal = await self._is_equal(key, info, sums)
+        await self._index.catch_up([key])
+        self._index.refuse_redacted(key)
+        row = self._index.find(key)
+        if not is_equal:
+            if row is None or row.sha256 != sums.sha256:
+                raise _conflict(key, row)
+            # The log has just these bytes, the origin has others: that is damage, not a conflict.
+            await self._repair(key, sums, info, body)
+        if row is not None and row.sha256 == sums.sha256:
+            return Outcome(is_new=False, position=self._index.position_of(row), sums=sums)
+        if row is not None:
+            raise _conflict(key, row)
+        return Outcome(is_new=True, position=await self._append(key, value), sums=sums)
+
+    async def _is_equal(self, key: ObjectKey, info: ObjectInfo, sums: Checksums) -> bool:
+        """Whether the object at the origin has these bytes; reads them back if nothing else tells."""
+        if info.proves(sums):
+            return True
+        if info.differs_from(sums):
+            return False
+        stream = await self._store.get(key)
+        try:
+            async for _ in CheckedSource(stream.chunks, sha256=sums.sha256, size=sums.size):
+                pass
+        except ChecksumMismatchError:
+            return False
+        finally:
+            await stream.close()
+        return True
+
+    async def _repair(
+        self, key: ObjectKey, sums: Checksums, seen: ObjectInfo, body: bytes | None
+    ) -> None:
+        """Put the right bytes back (design point 11): conditional, the bad ones kept aside."""
+        if body is None:
+            # A streamed body is gone by now; a replica that has the object repairs the origin.
+            raise Problem(
+                503,
+                "origin_damaged",
+                "the origin's copy of this object is damaged and waits for repair",
+                hint="the object is safe on its replicas",
+                headers={"Retry-After": "60"},
+            )
+        LOGGER.error("%s is damaged at the origin; putting the right bytes back", key)
+        bad = await self._store.get(key)
+        aside = ObjectKey(f"{_DAMAGED_PREFIX}{key}@{seen.etag}")
+        try:
+            await self._store.upload_if_absent(
+                aside, bad.chunks, size=seen.size, content_type="application/octet-stream"
+            )
+        except StoreError as error:
+            if error.error_class != "exists":
+                raise
+        finally:
+            await bad.close()
+        await self._store.replace(
+            key, _once(body), sums, seen=seen, content_type="application/octet-stream"
+        )
+
+    async def _append(self, key: ObjectKey, value: bytes) -> Position:
+        partition = partition_of(key, self._topics.partitions)
+        placed = await self._writer.append_bytes(
+            self._topics.log, partition, key.encode(), value
+        )
+        return Position(self._topics.generation, placed.partition, placed.offset)
+
+    def _event(
+        self, key: ObjectKey, sums: Checksums, content_type: str, author: Author
+    ) -> ObjectWritten:
+        return ObjectWritten(
+            key=key,
+            size=sums.size,
+            sha256=sums.sha256,
+            sha1=sums.sha1,
+            crc32c=sums.crc32c,
+            md5=sums.md5,
+            content_type=content_type,
+            origin=self._store.name,
+            origin_epoch=self._epoch,
+            written_at_ms=int(time.time() * 1000),
+            written_by=author.name,
+            request_id=author.request_id,
+        )
+
+
+def _conflict(key: ObjectKey, row: ObjectRow | None) -> Problem:
+    more = {"key": key}
+    if row is not None:
+        more["sha256"] = row.sha256
+    return Problem(
+        409,
+        "conflict",
+        "another object was written under this key; objects are immutable",
+        hint="write your content under a new version",
+        more=more,
+    )
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body

@@ -1,0 +1,121 @@
+"""PUT /v1/blobs/{sha256}: any bytes, any size, stored under their own hash."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from tidestore.api.bodies import chunks_of, refuse_encoding
+from tidestore.api.context import author_of, dataset_of, gateway_of
+from tidestore.api.origin import Author, Outcome
+from tidestore.api.problems import Problem
+from tidestore.api.waits import answer_write
+from tidestore.connectors.errors import ChecksumMismatchError
+from tidestore.connectors.verify import CheckedSource
+from tidestore.schemas.checksums import announced_sha256, checksums_of
+from tidestore.schemas.objects import (
+    MalformedError,
+    ObjectKey,
+    Sha256,
+    blob_key,
+    check_sha256,
+)
+
+# A blob has no type of its own: the file that names it has, and links override it.
+BLOB_CONTENT_TYPE = "application/octet-stream"
+_THREAD_BYTES = 64 * 1024
+
+
+async def put_blob(request: web.Request) -> web.StreamResponse:
+    """Store a blob. 201 new, 200 the same again; 422 when the body does not hash to its address."""
+    dataset = dataset_of(request)
+    sha256 = check_sha256(request.match_info["sha256"])
+    author = author_of(request, dataset)
+    refuse_encoding(request)
+    _check_announced(request, sha256)
+    key = blob_key(dataset, sha256)
+    outcome = await _store(request, key, sha256, author)
+    document: dict[str, Any] = {
+        "kind": "blob",
+        "dataset": dataset,
+        "key": key,
+        "sha256": sha256,
+        "size": outcome.sums.size,
+        "sha1": outcome.sums.sha1,
+        "crc32c": outcome.sums.crc32c,
+        "md5": outcome.sums.md5,
+    }
+    return await answer_write(request, key, outcome, document)
+
+
+async def _store(
+    request: web.Request, key: ObjectKey, sha256: Sha256, author: Author
+) -> Outcome:
+    gateway = gateway_of(request)
+    limits = gateway.settings.limits
+    size = request.content_length
+    whole = limits.whole_body_bytes_max
+    if size is not None and size > whole:
+        place = ("read", "", key)
+        source = CheckedSource(chunks_of(request), sha256=sha256, size=size, place=place)
+        return await gateway.origin.write_stream(
+            key, source, size=size, content_type=BLOB_CONTENT_TYPE, author=author
+        )
+    # Small, or of unknown length: read on until it is over or too much for one piece.
+    async with gateway.bodies.hold(whole if size is None else size):
+        held = bytearray()
+        rest = chunks_of(request)
+        async for chunk in rest:
+            held += chunk
+            if len(held) > whole:
+                source = CheckedSource(_after(bytes(held), rest), sha256=sha256)
+                return await gateway.origin.write_stream(
+                    key, source, size=None, content_type=BLOB_CONTENT_TYPE, author=author
+                )
+        body = bytes(held)
+        del held
+        if size is not None and len(body) != size:
+            raise ChecksumMismatchError(
+                "read", "", key, detail=f"{len(body)} bytes came, {size} were announced"
+            )
+        if len(body) > _THREAD_BYTES:
+            sums = await asyncio.to_thread(checksums_of, body)
+        else:
+            sums = checksums_of(body)
+        if sums.sha256 != sha256:
+            raise ChecksumMismatchError(
+                "read", "", key, detail=f"the body hashes to {sums.sha256}, not to its address"
+            )
+        return await gateway.origin.write(
+            key,
+            body,
+            sums,
+            content_type=BLOB_CONTENT_TYPE,
+            author=author,
+            inline_bytes_max=limits.inline_bytes_max,
+        )
+
+
+async def _after(head: bytes, rest: Any) -> Any:
+    yield head
+    async for chunk in rest:
+        yield chunk
+
+
+def _check_announced(request: web.Request, sha256: Sha256) -> None:
+    """Compare a digest that the writer sent; raises Problem 422 before a byte is read."""
+    try:
+        announced = announced_sha256(
+            request.headers.get("Repr-Digest"), request.headers.get("Digest")
+        )
+    except MalformedError:
+        raise
+    if announced is not None and announced != sha256:
+        raise Problem(
+            422,
+            "checksum_mismatch",
+            "the announced digest is not the address of the blob",
+            hint="PUT a blob under the sha256 of its bytes",
+        )

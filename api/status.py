@@ -1,0 +1,102 @@
+"""How it goes: replicas and their lag, health, readiness, metrics, tasks."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from tidestore import __version__
+from tidestore.api.context import Gateway, gateway_of
+from tidestore.api.metrics import GatewayMetrics
+from tidestore.api.problems import Problem
+from tidestore.api.staging import TASK_BOARD, task_document
+from tidestore.connectors.store import Capabilities
+from tidestore.connectors.view import View
+
+INDEX_VIEW: Final = web.AppKey("index_view", View)
+REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
+METRICS: Final = web.AppKey("metrics", GatewayMetrics)
+_TASK_ID_CHARS: Final = 32
+
+
+async def get_replicas(request: web.Request) -> web.StreamResponse:
+    """Every replica: where it is, what it can do, how far it is behind."""
+    gateway = gateway_of(request)
+    documents = [_replica(gateway, name) for name in gateway.replica_names]
+    return web.json_response(
+        {"replicas": documents, "objects": gateway.index.written_count()},
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def _replica(gateway: Gateway, name: str) -> dict[str, object]:
+    entry = next(item for item in gateway.settings.replicas if item.name == name)
+    lag = gateway.index.lag(name)
+    now_ms = int(time.time() * 1000)
+    oldest = lag.oldest_written_at_ms
+    return {
+        "name": name,
+        "incarnation": entry.incarnation,
+        "url": entry.url.split("?", 1)[0],
+        "is_origin": name == gateway.settings.origin,
+        "gaps": gateway.stores[name].capabilities.gaps(Capabilities()),
+        "present": lag.present,
+        "lag": {
+            "objects": lag.pending,
+            "bytes": lag.pending_bytes,
+            "seconds": 0.0 if oldest is None else max(0.0, (now_ms - oldest) / 1000),
+            "oldest_key": lag.oldest_key,
+        },
+        "waiting": lag.waiting,
+        "parked": lag.parked,
+    }
+
+
+async def get_task(request: web.Request) -> web.StreamResponse:
+    """A task, as any gateway knows it."""
+    task_id = request.match_info["task_id"]
+    if len(task_id) != _TASK_ID_CHARS or not task_id.isascii() or not task_id.isalnum():
+        raise Problem(404, "not_found", "there is no such task")
+    task = await request.app[TASK_BOARD].find(task_id)
+    if task is None:
+        raise Problem(404, "not_found", "there is no such task")
+    headers = {"Cache-Control": "no-store"}
+    if not task.state.is_final:
+        headers["Retry-After"] = "1"
+    return web.json_response(task_document(task), headers=headers)
+
+
+async def healthz(request: web.Request) -> web.StreamResponse:
+    """Whether this process serves at all."""
+    del request
+    return web.json_response({"status": "ok", "version": __version__})
+
+
+async def readyz(request: web.Request) -> web.StreamResponse:
+    """Whether this gateway knows the log's present end, so that it can answer truly."""
+    gateway = gateway_of(request)
+    stuck = request.app[INDEX_VIEW].stuck()
+    if stuck:
+        (topic, partition), offset = next(iter(stuck.items()))
+        raise Problem(
+            503,
+            "unknown_schema",
+            f"{topic}/{partition} stops at {offset}: written by a newer release",
+            hint="upgrade this gateway",
+            headers={"Retry-After": "5"},
+        )
+    await gateway.index.now()
+    return web.json_response({"status": "ready"})
+
+
+async def metrics(request: web.Request) -> web.StreamResponse:
+    """Prometheus text."""
+    gateway = gateway_of(request)
+    request.app[METRICS].set_lags({name: gateway.index.lag(name) for name in gateway.stores})
+    return web.Response(
+        body=generate_latest(request.app[REGISTRY]), headers={"Content-Type": CONTENT_TYPE_LATEST}
+    )

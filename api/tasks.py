@@ -1,0 +1,230 @@
+"""Long writes that outlive their request, and their gateway.
+
+A task is one compacted record. The gateway that runs it holds a lease, which it renews with each
+progress record; when a lease ends, any gateway takes the task over under a higher lease number.
+
+    queued --lease 1--> running --progress, lease renewed--> running --> succeeded | failed
+                          |                                                ^
+                          '-- gateway killed, lease ends --lease 2 by another gateway
+
+Of two gateways that take the same lease number the first record in the topic wins; a record with
+an older lease came from a frozen gateway and is passed over. Should two run one task at the same
+time all the same, nothing is lost: every step is a conditional create.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from tidestore.connectors.kafka import LogError
+from tidestore.connectors.log import LogWriter
+from tidestore.connectors.view import Folded, View
+from tidestore.schemas.events import TaskChanged, TaskState
+
+LOGGER: Final = logging.getLogger("tidestore.tasks")
+
+# A gateway that has not said anything for this long has lost its tasks.
+LEASE_MS: Final = 15_000
+PROGRESS_SECONDS: Final = 3.0
+_LOOK_SECONDS: Final = 2.0
+# Each task streams one object; more at once would only share the same bandwidth and more memory.
+_TASKS_AT_ONCE: Final = 4
+_COLUMNS: Final = tuple(item.name for item in fields(TaskChanged))
+
+# A runner gets the task and a function to report bytes with; it returns the result as JSON text.
+# It raises TaskFailedError for a final failure, anything else for one that may pass.
+Report = Callable[[int, int | None], None]
+Runner = Callable[[TaskChanged, Report], Awaitable[str]]
+
+
+class TaskFailedError(Exception):
+    """The task cannot succeed: its cause is for the client to read."""
+
+
+class TasksFold:
+    """The newest record of each task, by lease."""
+
+    version = 1
+
+    def create(self, db: sqlite3.Connection) -> None:
+        """See Fold."""
+        db.execute(
+            "CREATE TABLE tasks (task_id TEXT PRIMARY KEY, state TEXT, lease INTEGER,"
+            " lease_until_ms INTEGER, owner TEXT, request TEXT, created_at_ms INTEGER,"
+            " changed_at_ms INTEGER, bytes_done INTEGER, bytes_total INTEGER, cause TEXT,"
+            " result TEXT) WITHOUT ROWID"
+        )
+
+    def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
+        """See Fold."""
+        for record in records:
+            event = record.event
+            if not isinstance(event, TaskChanged):
+                continue
+            held = db.execute(
+                "SELECT lease, owner FROM tasks WHERE task_id = ?", (event.task_id,)
+            ).fetchone()
+            if held is not None and (
+                event.lease < held[0] or (event.lease == held[0] and event.owner != held[1])
+            ):
+                continue
+            values = [getattr(event, name) for name in _COLUMNS]
+            marks = ", ".join("?" * len(_COLUMNS))
+            names = ", ".join(_COLUMNS)
+            db.execute(f"INSERT OR REPLACE INTO tasks ({names}) VALUES ({marks})", values)  # noqa: S608
+
+    def folded(self, records: Sequence[Folded]) -> None:
+        """See Fold."""
+
+
+class TaskBoard:
+    """Starts, runs, takes over and answers for tasks. Belongs to the gateway's event loop."""
+
+    def __init__(
+        self, view: View, writer: LogWriter, topic: str, owner: str, runner: Runner
+    ) -> None:
+        self._view = view
+        self._writer = writer
+        self._topic = topic
+        self._owner = owner
+        self._runner = runner
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def find(self, task_id: str) -> TaskChanged | None:
+        """A task by id, as new as the topic's end."""
+        found = self._find(task_id)
+        if found is None or not found.state.is_final:
+            ends = await self._writer.ends(self._topic, [0])
+            await self._view.reached(self._topic, ends, timeout_seconds=5)
+            found = self._find(task_id)
+        return found
+
+    async def submit(self, task_id: str, request: str, total: int | None) -> TaskChanged:
+        """Make a task, or find the one that was made for the same request and is not failed."""
+        found = await self.find(task_id)
+        if found is not None and found.state is not TaskState.FAILED:
+            return found
+        now = _now_ms()
+        task = TaskChanged(
+            task_id=task_id,
+            state=TaskState.QUEUED,
+            lease=found.lease + 1 if found is not None else 1,
+            lease_until_ms=now + LEASE_MS,
+            owner=self._owner,
+            request=request,
+            created_at_ms=now,
+            changed_at_ms=now,
+            bytes_total=total,
+        )
+        await self._say(task)
+        self._start(task)
+        return task
+
+    async def run(self) -> None:
+        """Take over tasks whose gateway is gone, until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(_LOOK_SECONDS)
+                try:
+                    await self._take_over()
+                except LogError as error:
+                    LOGGER.warning("cannot look for tasks now: %s", error)
+        finally:
+            for task in self._running.values():
+                task.cancel()
+
+    def _find(self, task_id: str) -> TaskChanged | None:
+        rows = self._view.query(
+            f"SELECT {', '.join(_COLUMNS)} FROM tasks WHERE task_id = ?",  # noqa: S608
+            (task_id,),
+        )
+        return _task(rows[0]) if rows else None
+
+    async def _take_over(self) -> None:
+        if len(self._running) >= _TASKS_AT_ONCE:
+            return
+        rows = self._view.query(
+            f"SELECT {', '.join(_COLUMNS)} FROM tasks"  # noqa: S608
+            " WHERE state IN ('queued', 'running') AND lease_until_ms < ? LIMIT ?",
+            (_now_ms(), _TASKS_AT_ONCE),
+        )
+        for row in rows:
+            stale = _task(row)
+            if stale.task_id in self._running:
+                continue
+            mine = replace(
+                stale,
+                lease=stale.lease + 1,
+                owner=self._owner,
+                state=TaskState.RUNNING,
+                lease_until_ms=_now_ms() + LEASE_MS,
+            )
+            await self._say(mine)
+            held = await self.find(mine.task_id)
+            if held is not None and held.owner == self._owner and held.lease == mine.lease:
+                LOGGER.info("task %s taken over from %s", mine.task_id, stale.owner)
+                self._start(mine)
+
+    def _start(self, task: TaskChanged) -> None:
+        if task.task_id in self._running:
+            return
+        running = asyncio.create_task(self._carry_out(task))
+        self._running[task.task_id] = running
+        running.add_done_callback(lambda _: self._running.pop(task.task_id, None))
+
+    async def _carry_out(self, task: TaskChanged) -> None:
+        """Run one task to its end. Killed here, the lease ends and somebody else begins again."""
+        progress = [task.bytes_done, task.bytes_total]
+
+        def report(done: int, total: int | None) -> None:
+            progress[:] = [done, total]
+
+        work = asyncio.ensure_future(self._runner(task, report))
+        try:
+            while True:
+                done, _ = await asyncio.wait([work], timeout=PROGRESS_SECONDS)
+                task = replace(
+                    task,
+                    state=TaskState.RUNNING,
+                    lease_until_ms=_now_ms() + LEASE_MS,
+                    bytes_done=progress[0] or 0,
+                    bytes_total=progress[1],
+                )
+                if done:
+                    break
+                await self._say(task)
+            await self._say(self._ended(task, work))
+        except LogError as error:
+            LOGGER.warning("task %s: cannot tell how it goes: %s", task.task_id, error)
+        finally:
+            work.cancel()
+
+    def _ended(self, task: TaskChanged, work: asyncio.Future[str]) -> TaskChanged:
+        try:
+            result = work.result()
+        except TaskFailedError as error:
+            return replace(task, state=TaskState.FAILED, cause=str(error)[:2000])
+        except Exception as error:  # noqa: BLE001  whatever it was, the client must learn of it
+            LOGGER.warning("task %s failed: %s", task.task_id, error)
+            return replace(task, state=TaskState.FAILED, cause=str(error)[:2000])
+        return replace(task, state=TaskState.SUCCEEDED, result=result)
+
+    async def _say(self, task: TaskChanged) -> None:
+        said = replace(task, changed_at_ms=_now_ms())
+        await self._writer.append(self._topic, 0, task.task_id, said)
+
+
+def _task(row: sqlite3.Row) -> TaskChanged:
+    values: dict[str, Any] = dict(row)
+    values["state"] = TaskState(values["state"])
+    return TaskChanged(**values)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,85 @@
+"""Answering a write: its position, and on request only when enough replicas have it.
+
+`?replicas=n` or `Prefer: wait=seconds` asks for the second. The object is durable and in the log
+before this begins, so running out of time is no failure: the answer is then 202, with what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+
+from tidestore.api.context import POSITION_HEADER, gateway_of, number_parameter
+from tidestore.api.origin import Outcome
+from tidestore.connectors.kafka import LogUnavailableError
+from tidestore.schemas.objects import ObjectKey
+
+_DEFAULT_SECONDS: Final = 30.0
+_WAIT = re.compile(r"(?:^|[,;]\s*)wait(?:\s*=\s*\"?(\d{1,6})\"?)?\s*(?:$|[,;])")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a writer wants to wait for."""
+
+    replicas: int
+    seconds: float
+
+
+def asked_of(request: web.Request) -> Asked | None:
+    """What the request asks to wait for; raises MalformedError."""
+    gateway = gateway_of(request)
+    count = len(gateway.stores)
+    preference = _WAIT.search(request.headers.get("Prefer", ""))
+    if preference is None and "replicas" not in request.query:
+        return None
+    seconds = _DEFAULT_SECONDS
+    if preference is not None and preference[1]:
+        seconds = float(preference[1])
+    replicas = number_parameter(request, "replicas", count, 1, count)
+    return Asked(replicas, min(seconds, gateway.settings.limits.wait_seconds_max))
+
+
+async def answer_write(
+    request: web.Request, key: ObjectKey, outcome: Outcome, document: dict[str, Any]
+) -> web.StreamResponse:
+    """The answer to a write that is done: 201 or 200, or 202 when a wait was not fulfilled."""
+    status = 201 if outcome.is_new else 200
+    headers = {POSITION_HEADER: str(outcome.position)}
+    document["position"] = str(outcome.position)
+    asked = asked_of(request)
+    if asked is not None:
+        present = await _wait(request, key, outcome, asked)
+        document["present_on"] = sorted(present)
+        headers["Preference-Applied"] = "wait"
+        if len(present) < asked.replicas:
+            status = 202
+            document["waiting_for"] = asked.replicas
+    return web.json_response(document, status=status, headers=headers)
+
+
+async def _wait(
+    request: web.Request, key: ObjectKey, outcome: Outcome, asked: Asked
+) -> set[str]:
+    gateway = gateway_of(request)
+    news = gateway.watchers.subscribe(key)
+    present: set[str] = set()
+    try:
+        async with asyncio.timeout(asked.seconds):
+            await gateway.index.reach(outcome.position)
+            while True:
+                news.clear()
+                row = gateway.index.find(key)
+                if row is not None:
+                    present = gateway.index.present_on(row, gateway.index.copies(key))
+                if len(present) >= asked.replicas:
+                    return present
+                await news.wait()
+    except (TimeoutError, LogUnavailableError):
+        return present
+    finally:
+        gateway.watchers.unsubscribe(key, news)

@@ -1,0 +1,400 @@
+"""Google Cloud Storage, through Google's own library, which is synchronous: it runs in threads.
+
+URL: gs://bucket/prefix?endpoint=http://host:port&project=p&create=1&capabilities=...
+Credentials: service_account (the JSON key's text); `anonymous` set to 1 for none at all; neither
+means what the machine offers (application default credentials).
+
+An object's `etag` in our ObjectInfo is its generation: the number that GCS's own preconditions
+take. A create is `ifGenerationMatch=0`, a repair `ifGenerationMatch=<the bad generation>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import google.auth
+import requests
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud import storage
+from google.oauth2 import service_account
+
+from tidestore.connectors.credentials import StoreAddress
+from tidestore.connectors.errors import (
+    BucketMissingError,
+    ObjectExistsError,
+    ObjectMissingError,
+    PreconditionError,
+    StoreError,
+    StoreUnreachableError,
+    UnsupportedError,
+)
+from tidestore.connectors.gcs_errors import translate_gcs, translate_status
+from tidestore.connectors.gcs_upload import PulledSource
+from tidestore.connectors.store import (
+    CHUNK_BYTES,
+    ByteSource,
+    ByteStream,
+    Capabilities,
+    ObjectInfo,
+)
+from tidestore.schemas.checksums import Checksums, base64_of_hex, hex_of_base64
+from tidestore.schemas.objects import ObjectKey
+
+# cloud.google.com/storage/quotas: an object has at most 5 TiB.
+GCS_CAPABILITIES = Capabilities(native_checksum="crc32c", object_bytes_max=5 * 1024**4)
+CAPABILITY_SETS = {
+    "": GCS_CAPABILITIES,
+    # fake-gcs-server honours preconditions and checks crc32c and md5, but knows no credentials, and its
+    # signed URLs do not override headers.
+    "fake-gcs-server": replace(
+        GCS_CAPABILITIES, checks_credentials=False, presign=False, presign_overrides=False
+    ),
+    # gcp-storage-emulator ignores preconditions and checksums: see local/servers.py.
+    "gcp-storage-emulator": replace(
+        GCS_CAPABILITIES,
+        put_if_absent=False,
+        upload_if_absent=False,
+        replace_if_same=False,
+        checks_uploads=False,
+        checks_credentials=False,
+        presign=False,
+        presign_overrides=False,
+    ),
+}
+
+# (connect, read) seconds of one request. Reading waits for the next bytes, not for the whole.
+TIMEOUT_SECONDS = (5, 60)
+# Resumable uploads go in pieces that are a multiple of 256 KiB (GCS documentation); one piece is
+# held in memory. An upload in one request ends at the size from which pieces are used.
+PIECE_BYTES = 16 * 1024 * 1024
+_THREADS = 16
+T = TypeVar("T")
+
+
+class GcsStore:
+    """One bucket, or a prefix in one."""
+
+    def __init__(self, name: str, address: StoreAddress) -> None:
+        self._name = name
+        self._address = address
+        self._capabilities = CAPABILITY_SETS[address.options.get("capabilities", "")]
+        self._endpoint = address.options.get("endpoint", "https://storage.googleapis.com")
+        self._prefix = f"{address.prefix}/" if address.prefix else ""
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"gcs-{name}")
+        credentials, project = self._credentials()
+        self._session = AuthorizedSession(credentials)
+        adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=_THREADS)
+        self._session.mount(self._endpoint, adapter)
+        self._client = storage.Client(
+            project=project,
+            credentials=credentials,
+            client_options={"api_endpoint": self._endpoint},
+            _http=self._session,
+        )
+        self._bucket = self._client.bucket(address.bucket)
+
+    @property
+    def name(self) -> str:
+        """The replica's name."""
+        return self._name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this store can do."""
+        return self._capabilities
+
+    async def open(self) -> None:
+        """See ObjectStore. With `create=1` a missing bucket is made."""
+        found = await self._run(
+            "open",
+            "",
+            lambda: self._client.lookup_bucket(
+                self._bucket.name, timeout=TIMEOUT_SECONDS, retry=None
+            ),
+        )
+        if found is not None:
+            return
+        if self._address.options.get("create") != "1":
+            hint = f"create the bucket {self._bucket.name} or correct its name"
+            raise BucketMissingError("open", self._name, hint=hint)
+        await self._run(
+            "create",
+            "",
+            lambda: self._client.create_bucket(
+                self._bucket.name, timeout=TIMEOUT_SECONDS, retry=None
+            ),
+        )
+
+    async def close(self) -> None:
+        """See ObjectStore."""
+        self._threads.shutdown(wait=True)
+        self._client.close()
+
+    async def put_if_absent(
+        self, key: ObjectKey, body: bytes, sums: Checksums, *, content_type: str
+    ) -> ObjectInfo:
+        """See ObjectStore. GCS compares the crc32c that is sent along, and refuses other bytes."""
+
+        def put() -> storage.Blob:
+            blob = self._bucket.blob(self._prefix + key)
+            blob.crc32c = base64_of_hex(sums.crc32c)
+            blob.upload_from_file(
+                io.BytesIO(body),
+                size=len(body),
+                content_type=content_type,
+                if_generation_match=0,
+                timeout=TIMEOUT_SECONDS,
+                checksum=None,
+                retry=None,
+            )
+            return blob
+
+        if not self._capabilities.put_if_absent:
+            await self._refuse_taken("put", key)
+        return self._info("put", key, await self._run("put", key, put))
+
+    async def upload_if_absent(
+        self, key: ObjectKey, source: ByteSource, *, size: int | None, content_type: str
+    ) -> ObjectInfo:
+        """See ObjectStore."""
+        if not self._capabilities.upload_if_absent:
+            await self._refuse_taken("upload", key)
+        return await self._upload("upload", key, source, size, content_type, generation=0)
+
+    async def replace(
+        self,
+        key: ObjectKey,
+        source: ByteSource,
+        sums: Checksums,
+        *,
+        seen: ObjectInfo,
+        content_type: str,
+    ) -> ObjectInfo:
+        """See ObjectStore."""
+        if not self._capabilities.replace_if_same:
+            current = await self.head(key)
+            if current.etag != seen.etag:
+                raise PreconditionError("replace", self._name, key)
+        try:
+            return await self._upload(
+                "replace", key, source, sums.size, content_type, generation=int(seen.etag)
+            )
+        except ObjectExistsError as error:
+            raise PreconditionError("replace", self._name, key) from error
+
+    async def get(
+        self, key: ObjectKey, *, start: int = 0, length: int | None = None
+    ) -> ByteStream:
+        """See ObjectStore. One request, whatever the size."""
+        info = await self.head(key)
+        end = info.size if length is None else min(info.size, start + length)
+        if end <= start:
+            return ByteStream(info, _empty())
+        url = (
+            f"{self._endpoint}/storage/v1/b/{self._bucket.name}/o/"
+            f"{quote(self._prefix + key, safe='')}?alt=media&generation={info.etag}"
+        )
+        headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "gzip"}
+        reply = await self._run(
+            "get",
+            key,
+            lambda: self._session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS),
+        )
+        if reply.status_code not in {200, 206}:
+            text = reply.text[:200]
+            reply.close()
+            raise translate_status("get", self._name, key, reply.status_code, text)
+        return ByteStream(info, self._read(key, reply, end - start))
+
+    async def head(self, key: ObjectKey) -> ObjectInfo:
+        """See ObjectStore."""
+        blob = await self._run(
+            "head",
+            key,
+            lambda: self._bucket.get_blob(
+                self._prefix + key, timeout=TIMEOUT_SECONDS, retry=None
+            ),
+        )
+        if blob is None:
+            raise ObjectMissingError("head", self._name, key)
+        return self._info("head", key, blob)
+
+    async def list(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectInfo]:
+        """See ObjectStore."""
+        start = self._prefix + after if after else None
+        blobs = iter(
+            self._client.list_blobs(
+                self._bucket,
+                prefix=self._prefix + prefix,
+                start_offset=start,
+                page_size=1000,
+                timeout=TIMEOUT_SECONDS,
+                retry=None,
+            )
+        )
+        while batch := await self._run("list", prefix, lambda: list(islice(blobs, 500))):
+            for blob in batch:
+                key = ObjectKey(blob.name.removeprefix(self._prefix))
+                if key > after:  # start_offset is inclusive, and not every server knows it
+                    yield self._info("list", key, blob)
+
+    async def delete(self, key: ObjectKey) -> None:
+        """See ObjectStore."""
+        blob = self._bucket.blob(self._prefix + key)
+        try:
+            await self._run(
+                "delete", key, lambda: blob.delete(timeout=TIMEOUT_SECONDS, retry=None)
+            )
+        except ObjectMissingError:
+            return
+
+    async def presign(
+        self, key: ObjectKey, *, expires_seconds: int, content_type: str, disposition: str
+    ) -> str:
+        """See ObjectStore. Needs a service account key: only its owner can sign."""
+        if not self._capabilities.presign:
+            raise UnsupportedError("presign", self._name, key)
+        blob = self._bucket.blob(self._prefix + key)
+        url: str = await self._run(
+            "presign",
+            key,
+            lambda: blob.generate_signed_url(
+                version="v4",
+                expiration=expires_seconds,
+                response_type=content_type,
+                response_disposition=disposition,
+                api_access_endpoint=self._endpoint,
+            ),
+        )
+        return url
+
+    def native_url(self, key: ObjectKey) -> str:
+        """See ObjectStore."""
+        return f"gs://{self._bucket.name}/{self._prefix}{key}"
+
+    async def _run(self, operation: str, key: str, call: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, call)
+        except (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError) as error:
+            raise translate_gcs(operation, self._name, key, error) from error
+
+    async def _upload(
+        self,
+        operation: str,
+        key: ObjectKey,
+        source: ByteSource,
+        size: int | None,
+        content_type: str,
+        *,
+        generation: int,
+    ) -> ObjectInfo:
+        """A resumable upload. Its last piece, which makes it visible, waits for the source's end.
+
+        Killed before that, the session is left over: GCS drops it after a week, nobody sees it.
+        """
+        pulled = PulledSource(source, asyncio.get_running_loop(), expected_size=size)
+        blob = self._bucket.blob(self._prefix + key, chunk_size=PIECE_BYTES)
+        checked: dict[str, Any] = {}
+        if self._capabilities.replace_if_same:
+            checked["if_generation_match"] = generation
+
+        def send() -> None:
+            blob.upload_from_file(
+                pulled,
+                content_type=content_type,
+                timeout=TIMEOUT_SECONDS,
+                checksum="crc32c",
+                retry=None,
+                **checked,
+            )
+
+        try:
+            await self._run(operation, key, send)
+        except StoreError:
+            if pulled.failure is not None:
+                raise pulled.failure from None
+            raise
+        finally:
+            await pulled.close()
+        info = self._info(operation, key, blob)
+        if info.size != pulled.size:
+            raise StoreUnreachableError(operation, self._name, key, detail="length differs")
+        return info
+
+    async def _refuse_taken(self, operation: str, key: ObjectKey) -> None:
+        """Stand-in for a precondition on a server without one: asks first, so it can race."""
+        try:
+            await self.head(key)
+        except ObjectMissingError:
+            return
+        raise ObjectExistsError(operation, self._name, key)
+
+    def _info(self, operation: str, key: ObjectKey, blob: storage.Blob) -> ObjectInfo:
+        if blob.generation is None or blob.size is None:
+            raise StoreUnreachableError(
+                operation, self._name, key, detail="answer without size or generation"
+            )
+        checksums = {}
+        if blob.md5_hash:
+            checksums["md5"] = hex_of_base64(blob.md5_hash)
+        if blob.crc32c:
+            checksums["crc32c"] = hex_of_base64(blob.crc32c)
+        return ObjectInfo(
+            key=key,
+            size=int(blob.size),
+            etag=str(blob.generation),
+            modified_at_ms=int(blob.updated.timestamp() * 1000) if blob.updated else 0,
+            checksums=checksums,
+        )
+
+    async def _read(
+        self, key: ObjectKey, reply: requests.Response, length: int
+    ) -> AsyncIterator[bytes]:
+        left = length
+        try:
+            while left:
+                chunk = await self._run(
+                    "get", key, lambda: reply.raw.read(CHUNK_BYTES, decode_content=False)
+                )
+                if not chunk:
+                    raise StoreUnreachableError(
+                        "get", self._name, key, detail=f"{left} bytes are missing"
+                    )
+                left -= len(chunk)
+                if left < 0:
+                    raise StoreUnreachableError("get", self._name, key, detail="too many bytes")
+                yield chunk
+        finally:
+            reply.close()
+
+    def _credentials(self) -> tuple[Credentials, str]:
+        project = self._address.options.get("project", "")
+        if self._address.secret("anonymous") == "1":
+            return AnonymousCredentials(), project or "local"
+        text = self._address.secret("service_account")
+        if text:
+            scopes = ["https://www.googleapis.com/auth/devstorage.read_write"]
+            account = service_account.Credentials.from_service_account_info(
+                json.loads(text), scopes=scopes
+            )
+            return account, project or account.project_id
+        found, default_project = google.auth.default()
+        return found, project or default_project
+
+
+
+async def _empty() -> AsyncIterator[bytes]:
+    for chunk in ():
+        yield chunk

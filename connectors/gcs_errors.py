@@ -1,0 +1,58 @@
+"""The errors of Google's library in the words of errors.py."""
+
+from __future__ import annotations
+
+import requests
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.exceptions import GoogleAuthError, TransportError
+
+from tidestore.connectors.errors import (
+    ChecksumMismatchError,
+    ObjectExistsError,
+    ObjectMissingError,
+    StoreDeniedError,
+    StoreError,
+    StoreFaultError,
+    StoreFullError,
+    StoreThrottledError,
+    StoreUnreachableError,
+)
+
+_STATUSES: dict[int, type[StoreError]] = {
+    401: StoreDeniedError,
+    403: StoreDeniedError,
+    404: ObjectMissingError,
+    408: StoreUnreachableError,
+    412: ObjectExistsError,
+    429: StoreThrottledError,
+    503: StoreThrottledError,
+    504: StoreUnreachableError,
+    507: StoreFullError,
+}
+_HINTS: dict[type[StoreError], str] = {
+    StoreDeniedError: "the account needs storage.objects.create, get, list and delete here",
+}
+_DETAIL_CHARS_MAX = 300
+
+
+def translate_status(operation: str, store: str, key: str, status: int, text: str) -> StoreError:
+    """An HTTP answer of GCS as StoreError. A wrong checksum is a 400 that says so."""
+    kind = _STATUSES.get(status, StoreFaultError)
+    if status == 400 and any(word in text.lower() for word in ("crc32c", "md5", "hash", "checksum")):
+        kind = ChecksumMismatchError
+    detail = f"{status} {text}"[:_DETAIL_CHARS_MAX]
+    return kind(operation, store, key, detail=detail, hint=_HINTS.get(kind, ""))
+
+
+def translate_gcs(operation: str, store: str, key: str, error: Exception) -> StoreError:
+    """An error of the library, its transport or its credentials as StoreError."""
+    detail = str(error)[:_DETAIL_CHARS_MAX]
+    if isinstance(error, GoogleAPICallError) and error.code is not None:
+        return translate_status(operation, store, key, int(error.code), detail)
+    if isinstance(error, (TransportError, requests.RequestException, TimeoutError)):
+        return StoreUnreachableError(operation, store, key, detail=detail)
+    if isinstance(error, GoogleAuthError):
+        return StoreDeniedError(operation, store, key, detail=detail, hint=_HINTS[StoreDeniedError])
+    if isinstance(error, OSError):
+        return StoreUnreachableError(operation, store, key, detail=detail)
+    return StoreFaultError(operation, store, key, detail=detail)

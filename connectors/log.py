@@ -1,0 +1,192 @@
+"""Appending to topics, with proof: an append is done when all in-sync brokers have it.
+
+One idempotent librdkafka producer, and one thread that serves its delivery reports. The reports of
+a batch wake the event loop once, not once each.
+
+    append() --> librdkafka's queue --> broker
+        ^                                  |
+        `-- future <-- event loop <-- reports (poll thread)
+
+What happens if we crash between produce and report: the record may or may not be in the log, and
+the caller never knew. Every append of ours may therefore be repeated without harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from tidestore.connectors.kafka import (
+    KafkaSettings,
+    LogUnavailableError,
+    QuietLogger,
+    translate_kafka,
+)
+from tidestore.schemas.codec import encode
+from tidestore.schemas.events import Event
+from tidestore.schemas.positions import Cut
+from tidestore.schemas.topics import RECORD_BYTES_MAX
+
+# A write that is not in the log after this long is answered with 503 and may be sent again.
+APPEND_SECONDS_MAX: Final = 20
+# Waiting for others to fill a batch costs latency on an idle system: 1 ms is less than a fetch.
+_LINGER_MS: Final = 1
+# What may lie in librdkafka's queue. A full queue makes callers wait, then fail: never grow.
+_QUEUE_KIB: Final = 64 * 1024
+_POLL_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where a record came to stand, and the broker's clock at that moment."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+class LogWriter:
+    """Appends events. Belongs to the event loop it was started on."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._producer: Producer | None = None
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_stopping = threading.Event()
+        self._reports: deque[tuple[asyncio.Future[Appended], KafkaError | None, Message]] = deque()
+        self._is_draining = False
+        self._admin: AdminClient | None = None
+
+    async def start(self) -> None:
+        """Begin serving; needs no broker yet."""
+        self._loop = asyncio.get_running_loop()
+        self._producer = self._new_producer()
+        self._thread = threading.Thread(target=self._poll, name="log-writer", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Send what is queued, for a few seconds at most, and end."""
+        if self._producer is None or self._thread is None:
+            return
+        producer = self._producer
+        await asyncio.to_thread(producer.flush, 5.0)
+        self._is_stopping.set()
+        await asyncio.to_thread(self._thread.join)
+        self._producer = None
+
+    async def append(self, topic: str, partition: int, key: str, event: Event) -> Appended:
+        """Append an event and wait until it is acknowledged.
+
+        Raises RecordTooLargeError before anything is sent, LogUnavailableError when no
+        acknowledgement came in time (the record may be there all the same), LogRefusedError.
+        """
+        return await self.append_bytes(topic, partition, key.encode(), encode(event))
+
+    async def append_bytes(
+        self, topic: str, partition: int, key: bytes, value: bytes
+    ) -> Appended:
+        """Append a record that is encoded already."""
+        assert self._loop is not None, "start() comes first"  # noqa: S101
+        report: asyncio.Future[Appended] = self._loop.create_future()
+        deadline = self._loop.time() + APPEND_SECONDS_MAX
+        while True:
+            producer = self._producer
+            if producer is None:
+                raise LogUnavailableError("the writer is stopped")
+            try:
+                producer.produce(
+                    topic,
+                    value,
+                    key,
+                    partition=partition,
+                    on_delivery=partial(self._reported, report),
+                )
+                break
+            except BufferError:
+                if self._loop.time() > deadline:
+                    raise LogUnavailableError("the queue to the broker stayed full") from None
+                await asyncio.sleep(0.02)
+            except KafkaException as error:
+                raise translate_kafka(error) from None
+        return await report
+
+    async def ends(self, topic: str, partitions: list[int]) -> dict[int, int]:
+        """The offset after the last record of each partition; raises LogError."""
+        asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
+        if self._admin is None:
+            self._admin = AdminClient(self._settings.client())
+        try:
+            futures = self._admin.list_offsets(asked, request_timeout=5)
+            found = {}
+            for place, future in futures.items():
+                found[place.partition] = (await asyncio.wrap_future(future)).offset
+        except KafkaException as error:
+            raise translate_kafka(error) from None
+        return found
+
+    async def cut(self, topic: str, partitions: int, generation: int) -> Cut:
+        """The cut that holds all that is in the topic now."""
+        ends = await self.ends(topic, list(range(partitions)))
+        return Cut(generation, tuple(ends[number] for number in range(partitions)))
+
+    def _new_producer(self) -> Producer:
+        return Producer(
+            self._settings.client(
+                **{
+                    "acks": "all",
+                    "enable.idempotence": True,
+                    "linger.ms": _LINGER_MS,
+                    "delivery.timeout.ms": APPEND_SECONDS_MAX * 1000,
+                    "message.max.bytes": RECORD_BYTES_MAX,
+                    "queue.buffering.max.kbytes": _QUEUE_KIB,
+                    "compression.type": "lz4",
+                }
+            ),
+            logger=QuietLogger(),
+        )
+
+    def _poll(self) -> None:
+        """The thread: serve reports until stopped; replace a producer that broke for good."""
+        while not self._is_stopping.is_set():
+            producer = self._producer
+            if producer is not None:
+                producer.poll(_POLL_SECONDS)
+
+    def _reported(
+        self, report: asyncio.Future[Appended], error: KafkaError | None, message: Message
+    ) -> None:
+        """In the poll thread: hand one report over."""
+        self._reports.append((report, error, message))
+        if error is not None and error.fatal() and not self._is_stopping.is_set():
+            # Idempotence was lost (an unknown sequence after a broker's data loss, say). This
+            # producer will never work again; what was in it is reported as failed, one by one.
+            self._producer = self._new_producer()
+        if not self._is_draining and self._loop is not None:
+            self._is_draining = True
+            self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        """In the event loop: settle the futures of all reports that came so far."""
+        self._is_draining = False
+        while self._reports:
+            report, error, message = self._reports.popleft()
+            if report.done():  # its caller was cancelled; the record is there or not
+                continue
+            if error is not None:
+                report.set_exception(translate_kafka(error))
+                continue
+            _, timestamp_ms = message.timestamp()
+            report.set_result(Appended(_known(message.partition()), _known(message.offset()), timestamp_ms))
+
+
+def _known(value: Any) -> int:
+    assert isinstance(value, int), "a delivered message has a place"  # noqa: S101
+    return value

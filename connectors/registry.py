@@ -1,0 +1,74 @@
+"""From a replica's URL to its store: the one place that knows which schemes there are.
+
+Adapters are imported only when asked for: each brings a large library, and a worker needs two.
+A scheme that is not built in is looked for among the entry points `tidestore.connectors`, so an
+adapter can live in a package of its own (docs/add-a-replica.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from urllib.parse import unquote
+
+from tidestore.connectors.credentials import StoreAddress
+from tidestore.connectors.layers import (
+    LimitedStore,
+    MeasuredStore,
+    RetryingStore,
+    StoreMetrics,
+)
+from tidestore.connectors.store import ObjectStore
+from tidestore.schemas.objects import MalformedError
+
+StoreFactory = Callable[[str, StoreAddress], ObjectStore]
+
+_BUILT_IN = {
+    "s3": ("tidestore.connectors.s3", "S3Store"),
+    "gs": ("tidestore.connectors.gcs", "GcsStore"),
+}
+# Enough to keep a store on the same machine busy; connections cost memory on both ends.
+CALLS_MAX = 64
+
+
+def _folder(name: str, address: StoreAddress) -> ObjectStore:
+    from tidestore.connectors.folder import FolderStore  # noqa: PLC0415  see module docstring
+
+    return FolderStore(name, Path("/") / unquote(address.prefix))
+
+
+def _memory(name: str, address: StoreAddress) -> ObjectStore:
+    del address
+    from tidestore.connectors.memory import MemoryStore  # noqa: PLC0415
+
+    return MemoryStore(name)
+
+
+def factory_of(scheme: str) -> StoreFactory:
+    """The factory for a URL scheme; raises MalformedError."""
+    if scheme == "file":
+        return _folder
+    if scheme == "memory":
+        return _memory
+    if scheme in _BUILT_IN:
+        module, attribute = _BUILT_IN[scheme]
+        factory: StoreFactory = getattr(import_module(module), attribute)
+        return factory
+    for point in entry_points(group="tidestore.connectors", name=scheme):
+        found: StoreFactory = point.load()
+        return found
+    known = sorted([*_BUILT_IN, "file", "memory"])
+    raise MalformedError(
+        "replica url", f"has the unknown scheme {scheme!r}", hint="one of " + ", ".join(known)
+    )
+
+
+def make_store(
+    name: str, address: StoreAddress, metrics: StoreMetrics | None = None
+) -> ObjectStore:
+    """A store with all its layers, not yet opened."""
+    store: ObjectStore = factory_of(address.scheme)(name, address)
+    store = LimitedStore(RetryingStore(store), calls_max=CALLS_MAX)
+    return MeasuredStore(store, metrics) if metrics else store

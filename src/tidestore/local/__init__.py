@@ -1,0 +1,1 @@
+"""All of tidestore on one machine: a real Kafka, store servers, gateway and workers."""

@@ -1,0 +1,95 @@
+"""Faust apps from settings: the only place where one is made, and where an agent is registered.
+
+Faust gives us membership, assignment and the stream of records. It does not give us offsets: its
+own accounting can commit past an unfinished record (docs/decisions/0003, and the test that shows
+it), so the topic is declared without acknowledgements and committed by us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import faust
+from faust.types import TP
+
+from tidestore.connectors.kafka import KafkaSettings
+
+# How far the fetcher may read ahead of the agent. Inline objects have up to 32 KiB: 32 MiB.
+_BUFFER_RECORDS: Final = 1_024
+_POLL_RECORDS: Final = 500
+
+RecordHandler = Callable[[str, int, int, bytes, bytes], Awaitable[None]]
+
+
+def make_app(
+    name: str, kafka: KafkaSettings, *, worker_id: str, session_seconds: float, data_folder: Path
+) -> faust.App:
+    """An app that is one consumer group. Must be called on the loop that will run it.
+
+    After an unclean stop of a lone broker the group has another name, so it reads from the start:
+    a tail that was cut and refilled may hold records below the old group's offsets (point 10).
+    """
+    group = name if not kafka.unclean_stops else f"{name}.u{kafka.unclean_stops}"
+    return faust.App(
+        group,
+        broker=[f"kafka://{host}" for host in kafka.bootstrap.split(",")],
+        broker_credentials=_credentials(kafka),
+        broker_session_timeout=session_seconds,
+        broker_heartbeat_interval=session_seconds / 4,
+        broker_request_timeout=max(40.0, session_seconds * 2),
+        broker_max_poll_records=_POLL_RECORDS,
+        # Static membership: a worker that comes back in time takes its partitions back at once.
+        consumer_group_instance_id=f"{group}-{worker_id}",
+        # An expired group re-reads, it never skips.
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        stream_buffer_maxsize=_BUFFER_RECORDS,
+        stream_wait_empty=False,
+        key_serializer="raw",
+        value_serializer="raw",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        store="memory://",  # there are no tables
+        web_enabled=False,
+        datadir=str(data_folder / "faust"),
+    )
+
+
+def add_agent(app: faust.App, topic: str, handle: RecordHandler) -> None:
+    """Give every record of a topic to `handle`, in order per partition, unacknowledged."""
+    source = app.topic(
+        topic, key_type=bytes, value_type=bytes, acks=False, internal=False, allow_empty=True
+    )
+
+    async def agent(stream: Any) -> None:
+        async for event in stream.noack().events():
+            message = event.message
+            await handle(
+                message.topic,
+                message.partition,
+                message.offset,
+                message.key or b"",
+                message.value or b"",
+            )
+
+    app.agent(source, name=f"take_{topic}", concurrency=1)(agent)
+
+
+async def commit(app: faust.App, topic: str, offsets: dict[int, int]) -> None:
+    """Commit offsets of a topic, as they are. A commit after a rebalance is refused by the broker
+    and changes nothing: the next owner reads from the last one that counted."""
+    consumer: Any = app.consumer
+    await consumer._commit({TP(topic, p): offset for p, offset in offsets.items()})  # noqa: SLF001
+
+
+def _credentials(kafka: KafkaSettings) -> Any:
+    mechanism = kafka.security.get("sasl.mechanism")
+    if not mechanism:
+        return None
+    return faust.SASLCredentials(
+        username=kafka.security.get("sasl.username", ""),
+        password=kafka.password.reveal(),
+        mechanism=mechanism,
+    )

@@ -1,0 +1,224 @@
+"""A worker's view of its replica: the state of every copy, and what they wait for.
+
+Folded from `copies.<replica>` (all partitions, because a manifest's children live on others) and
+`redactions`. Rebuilt from Kafka at will; nothing here is the truth.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+
+from tidestore.connectors.view import Folded, View
+from tidestore.schemas.events import (
+    CopyChanged,
+    CopyState,
+    PartitionClaimed,
+    RedactionDecided,
+    RedactionLifted,
+)
+from tidestore.schemas.objects import find_key_parts
+from tidestore.streams.claims import ClaimBook
+
+_COLUMNS = tuple(item.name for item in fields(CopyChanged))
+_INSERT = (
+    f"INSERT OR REPLACE INTO copies (partition, {', '.join(_COLUMNS)})"  # noqa: S608  our names
+    f" VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})"
+)
+# SQLite takes 32,766 variables in a statement; a batch of this many keys is one quick query.
+_KEYS_PER_QUERY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class FoldNotes:
+    """What a batch of folded records means for the worker that holds the partitions."""
+
+    # Manifests to look at again, with their partitions: the child they wait for has changed, or
+    # had changed already when their own record was folded.
+    wakes: tuple[tuple[int, str], ...] = ()
+    # Late records that were ignored: what is right must be written again behind them, or
+    # compaction would keep the wrong one.
+    overruled: tuple[tuple[int, CopyChanged], ...] = ()
+    # Claims that were folded: partition, offset, worker.
+    claims: tuple[tuple[int, int, str], ...] = ()
+    # Whether a copy is due for a try, now or later.
+    has_pending: bool = False
+
+
+class CopiesFold:
+    """Makes tables of one replica's copies."""
+
+    version = 1
+
+    def __init__(self, copies_topic: str, on_notes: Callable[[FoldNotes], None]) -> None:
+        self._copies_topic = copies_topic
+        self._on_notes = on_notes
+        self._notes = FoldNotes()
+
+    def create(self, db: sqlite3.Connection) -> None:
+        """See Fold."""
+        db.execute(
+            "CREATE TABLE copies (key TEXT PRIMARY KEY, partition INTEGER, replica TEXT,"
+            " incarnation INTEGER, state TEXT, claim INTEGER, log_offset INTEGER, size INTEGER,"
+            " sha256 TEXT, content_type TEXT, origin TEXT, written_at_ms INTEGER,"
+            " changed_at_ms INTEGER, checksums TEXT, attempts INTEGER,"
+            " next_try_at_ms INTEGER, error_class TEXT, error TEXT, waits_for TEXT,"
+            " waits_count INTEGER, is_incomplete INTEGER, request_id TEXT) WITHOUT ROWID"
+        )
+        db.execute(
+            "CREATE INDEX copies_due ON copies (next_try_at_ms) WHERE state = 'pending'"
+        )
+        db.execute("CREATE INDEX copies_waits ON copies (waits_for) WHERE waits_for IS NOT NULL")
+        db.execute("CREATE TABLE claims (partition INTEGER PRIMARY KEY, offset INTEGER, worker TEXT)")
+        db.execute("CREATE TABLE redactions (target TEXT PRIMARY KEY, number INTEGER, reason TEXT)")
+
+    def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
+        """See Fold."""
+        book = ClaimBook({p: (o, w) for p, o, w in db.execute("SELECT * FROM claims")})
+        changed: list[CopyChanged] = []
+        overruled: list[tuple[int, CopyChanged]] = []
+        claims: list[tuple[int, int, str]] = []
+        rows: list[tuple[object, ...]] = []
+        for record in records:
+            event = record.event
+            if isinstance(event, CopyChanged):
+                if book.is_late(record.partition, event.claim):
+                    overruled.append((record.partition, event))
+                else:
+                    changed.append(event)
+                    rows.append((record.partition, *(getattr(event, name) for name in _COLUMNS)))
+            elif isinstance(event, PartitionClaimed):
+                book.claimed(record.partition, record.offset, event.worker)
+                claims.append((record.partition, record.offset, event.worker))
+            elif isinstance(event, (RedactionDecided, RedactionLifted)):
+                _fold_redaction(db, event)
+        db.executemany(_INSERT, rows)
+        db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", claims)
+        self._notes = FoldNotes(
+            wakes=tuple(_wakes(db, changed)),
+            overruled=tuple(overruled),
+            claims=tuple(claims),
+            has_pending=any(event.state is CopyState.PENDING for event in changed),
+        )
+
+    def folded(self, records: Sequence[Folded]) -> None:
+        """See Fold."""
+        del records
+        notes = self._notes
+        if notes != FoldNotes():
+            self._on_notes(notes)
+
+
+def _fold_redaction(db: sqlite3.Connection, event: RedactionDecided | RedactionLifted) -> None:
+    if isinstance(event, RedactionDecided):
+        row = (event.target, event.number, event.reason)
+        db.execute("INSERT OR REPLACE INTO redactions VALUES (?, ?, ?)", row)
+    else:
+        db.execute(
+            "DELETE FROM redactions WHERE target = ? AND number <= ?", (event.target, event.number)
+        )
+
+
+def _wakes(db: sqlite3.Connection, changed: list[CopyChanged]) -> Iterable[tuple[int, str]]:
+    """Manifests that wait for what just changed, and those that began to wait too late (point 5).
+
+    Both edges are looked at in the order of the fold, so none can fall between: whichever record
+    is folded second sees the first.
+    """
+    ended = [e.key for e in changed if e.state.is_settled or e.state is CopyState.PARKED]
+    woken: dict[str, int] = {}
+    for keys in _batches(ended):
+        marks = ", ".join("?" * len(keys))
+        found = db.execute(
+            f"SELECT key, partition FROM copies WHERE waits_for IN ({marks})", keys  # noqa: S608
+        )
+        woken.update((key, partition) for key, partition in found)
+    waiting = [e.key for e in changed if e.state is CopyState.WAITING]
+    for keys in _batches(waiting):
+        marks = ", ".join("?" * len(keys))
+        found = db.execute(
+            "SELECT parent.key, parent.partition FROM copies parent JOIN copies child"  # noqa: S608
+            f" ON child.key = parent.waits_for WHERE parent.key IN ({marks})"
+            " AND child.state IN ('present', 'excluded', 'redacted', 'parked')",
+            keys,
+        )
+        woken.update((key, partition) for key, partition in found)
+    return [(partition, key) for key, partition in woken.items()]
+
+
+def _batches(keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        yield keys[start : start + _KEYS_PER_QUERY]
+
+
+class CopiesQueries:
+    """Questions to the view, asked on the event loop's thread."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def find(self, key: str) -> CopyChanged | None:
+        """The copy's newest accepted record."""
+        rows = self._view.query(f"SELECT {', '.join(_COLUMNS)} FROM copies WHERE key = ?", (key,))  # noqa: S608
+        return _copy_of(rows[0]) if rows else None
+
+    def states(self, keys: Sequence[str]) -> dict[str, CopyState]:
+        """The states of many copies; keys without a record are left out."""
+        found: dict[str, CopyState] = {}
+        for batch in _batches(keys):
+            marks = ", ".join("?" * len(batch))
+            rows = self._view.query(
+                f"SELECT key, state FROM copies WHERE key IN ({marks})",  # noqa: S608
+                batch,
+            )
+            found.update((row["key"], CopyState(row["state"])) for row in rows)
+        return found
+
+    def due(self, partitions: Iterable[int], now_ms: int, limit: int) -> list[CopyChanged]:
+        """Pending copies of these partitions whose next try is due, the longest due first."""
+        marks = ", ".join(str(number) for number in partitions)
+        rows = self._view.query(
+            f"SELECT {', '.join(_COLUMNS)} FROM copies WHERE state = 'pending'"  # noqa: S608
+            f" AND next_try_at_ms <= ? AND partition IN ({marks})"
+            " ORDER BY next_try_at_ms LIMIT ?",
+            (now_ms, limit),
+        )
+        return [_copy_of(row) for row in rows]
+
+    def next_due_ms(self, partitions: Iterable[int]) -> int | None:
+        """When the next pending copy of these partitions is due; None when there is none."""
+        marks = ", ".join(str(number) for number in partitions)
+        rows = self._view.query(
+            "SELECT next_try_at_ms FROM copies WHERE state = 'pending'"  # noqa: S608
+            f" AND partition IN ({marks}) ORDER BY next_try_at_ms LIMIT 1"
+        )
+        return rows[0][0] if rows else None
+
+    def waiting_to_wake(self, partition: int) -> list[str]:
+        """Manifests of a partition whose awaited child has ended: for whoever takes it over."""
+        rows = self._view.query(
+            "SELECT parent.key FROM copies parent JOIN copies child"
+            " ON child.key = parent.waits_for"
+            " WHERE parent.partition = ? AND parent.state = 'waiting'"
+            " AND child.state IN ('present', 'excluded', 'redacted', 'parked')",
+            (partition,),
+        )
+        return [row[0] for row in rows]
+
+    def is_redacted(self, key: str) -> bool:
+        """Whether the key, or all versions of its uuid, are redacted."""
+        parts = find_key_parts(key)
+        targets = [key]
+        if parts is not None and parts.uuid:
+            targets.append(f"{parts.dataset}/{parts.kind.plural}/{parts.uuid}")
+        marks = ", ".join("?" * len(targets))
+        sql = f"SELECT 1 FROM redactions WHERE target IN ({marks})"  # noqa: S608
+        return bool(self._view.query(sql, targets))
+
+
+def _copy_of(row: sqlite3.Row) -> CopyChanged:
+    values = dict(row)
+    values["state"] = CopyState(values["state"])
+    values["is_incomplete"] = bool(values["is_incomplete"])
+    return CopyChanged(**values)

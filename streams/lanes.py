@@ -1,0 +1,131 @@
+"""Everything that does not come from the log just now: due tries, woken manifests, overruled records.
+
+All of it is durable elsewhere (in the copies topic), so these lanes may forget everything at any
+time; they find it again in the view. None of them touches the log's offsets.
+
+    view: pending, due now  --+
+    view: child has changed --+--> one task per key, bounded --> mover.again(key)
+    taken a partition       --+
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from tidestore.schemas.events import CopyChanged
+from tidestore.streams.copies import CopiesQueries, FoldNotes
+from tidestore.streams.holdings import Holdings
+from tidestore.streams.mover import Mover
+from tidestore.streams.states import KnownStates
+
+LOGGER: Final = logging.getLogger("tidestore.lanes")
+
+# Due copies are fetched from the view in such portions, and at most so many wait for a place.
+_DUE_RECORDS: Final = 200
+_TASKS_MAX: Final = 400
+# Without any word from the view it is asked this often all the same: a bound, not the mechanism.
+_IDLE_SECONDS: Final = 5.0
+
+
+class Lanes:
+    """Drives retries and wakes of one worker. Belongs to its event loop."""
+
+    def __init__(
+        self, mover: Mover, queries: CopiesQueries, known: KnownStates, holdings: Holdings
+    ) -> None:
+        self._mover = mover
+        self._queries = queries
+        self._known = known
+        self._holdings = holdings
+        self._news = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._resending: set[asyncio.Task[None]] = set()
+        self._woken: dict[str, None] = {}
+
+    def notice(self, notes: FoldNotes) -> None:
+        """The view folded something: note what it means for the partitions that are held."""
+        for partition, offset, worker in notes.claims:
+            self._holdings.claimed(partition, offset, worker)
+        for partition, key in notes.wakes:
+            if self._holdings.stamp(partition) is not None:
+                self._woken[key] = None
+        for partition, record in notes.overruled:
+            self._answer(partition, record)
+        if notes.wakes or notes.has_pending:
+            self._news.set()
+
+    async def held(self, partition: int) -> None:
+        """A partition was taken: what its last owner left undone is ours now."""
+        for key in self._queries.waiting_to_wake(partition):
+            self._woken[key] = None
+        self._news.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            while True:
+                self._news.clear()
+                self._start_woken()
+                wait_seconds = self._start_due()
+                try:
+                    await asyncio.wait_for(self._news.wait(), wait_seconds)
+                except TimeoutError:
+                    continue
+        finally:
+            for task in [*self._tasks.values(), *self._resending]:
+                task.cancel()
+
+    def _start_woken(self) -> None:
+        for key in list(self._woken):
+            if len(self._tasks) >= _TASKS_MAX:
+                return
+            if key not in self._tasks:
+                del self._woken[key]
+                self._start(key)
+
+    def _start_due(self) -> float:
+        """Start what is due; the seconds until there is more to do."""
+        held = self._holdings.held
+        if not held:
+            return _IDLE_SECONDS
+        now_ms = int(time.time() * 1000)
+        places = _TASKS_MAX - len(self._tasks)
+        # Records of keys that are under way stay due in the view until their outcome is folded.
+        limit = min(_DUE_RECORDS, places) + len(self._tasks)
+        for record in self._queries.due(held, now_ms, limit) if places > 0 else []:
+            if record.key not in self._tasks and not self._mover.is_busy(record.key):
+                newest = self._known.find_record(record.key)
+                if newest is None or (newest.next_try_at_ms or 0) <= now_ms:
+                    self._start(record.key)
+        if self._tasks:
+            return _IDLE_SECONDS  # each task's end is news
+        due_ms = self._queries.next_due_ms(held)
+        if due_ms is None:
+            return _IDLE_SECONDS
+        # Never zero: a record whose newer outcome is not folded yet would spin this loop.
+        return min(_IDLE_SECONDS, max(0.02, (due_ms - now_ms) / 1000))
+
+    def _start(self, key: str) -> None:
+        task = asyncio.create_task(self._mover.again(key))
+        self._tasks[key] = task
+        task.add_done_callback(lambda done: self._ended(key, done))
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        del self._tasks[key]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOGGER.error("trying %s again failed", key, exc_info=error)
+        self._news.set()
+
+    def _answer(self, partition: int, late: CopyChanged) -> None:
+        """Write what is right behind a late record, so that compaction keeps the right one."""
+        if self._holdings.stamp(partition) is None:
+            return
+        right = late if self._holdings.is_mine(late.claim) else self._known.find_record(late.key)
+        if right is None:
+            return  # the log's record of this key is still before us
+        task = asyncio.create_task(self._mover.repeat(right))
+        self._resending.add(task)
+        task.add_done_callback(self._resending.discard)

@@ -1,0 +1,294 @@
+"""Carry out one copy: plan, wait for children, copy, verify, record. All awaits of a copy are here.
+
+    event --> plan --> children settled? --no--> waiting ----------------.
+                            |yes                                          |  each a CopyChanged
+                       put_if_absent --ok, or equal bytes there--> present|  on copies.<replica>,
+                            |failed                                       |  confirmed by the broker
+                       error class --> pending (due later) | parked -----'  before it counts
+
+A record of the log is finished only when one of these outcomes is confirmed. Killed anywhere before
+that, the log's record is read again, and the same steps find the object already there, or not.
+The outcome is written after the copy, never before: the other order would announce an object that
+is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final
+
+from tidestore.connectors.errors import ObjectExistsError, StoreError
+from tidestore.connectors.kafka import LogError
+from tidestore.connectors.log import LogWriter
+from tidestore.connectors.store import ObjectInfo, ObjectStore
+from tidestore.schemas.events import CopyChanged, CopyState, ObjectRedacted, ObjectWritten
+from tidestore.schemas.manifests import children_of
+from tidestore.schemas.objects import Kind, MalformedError, ObjectKey, parse_key
+from tidestore.schemas.topics import partition_of
+from tidestore.streams.backoff import GiveUp, next_try
+from tidestore.streams.holdings import Holdings
+from tidestore.streams.ordering import Blocked, ChildParked, Readiness, Ready, readiness
+from tidestore.streams.plan import CopyLater, CopyNow, Nothing, Remove, plan_object
+from tidestore.streams.records import (
+    Identity,
+    Wanted,
+    bare_record,
+    fresh,
+    record_of,
+    sums_of,
+    wanted_of,
+)
+from tidestore.streams.sources import NoSourceError, Sources
+from tidestore.streams.states import KnownStates
+
+LOGGER: Final = logging.getLogger("tidestore.mover")
+
+# Children that this very worker is copying now: waiting a moment for them is cheaper than a waiting
+# record and a wake. Longer than a small copy takes, shorter than a person notices.
+_SIBLING_SECONDS: Final = 0.5
+# The log is unreachable: its record of an outcome is tried again until the broker is back or the
+# partition is lost. Each try has the writer's own limit.
+_RECORD_PAUSE_SECONDS: Final = 1.0
+# An error's text in a record: enough for a person, bounded for the log.
+_ERROR_CHARS_MAX: Final = 1_000
+
+
+class Mover:
+    """Copies objects to one replica. Belongs to the worker's event loop."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        target: ObjectStore,
+        sources: Sources,
+        writer: LogWriter,
+        holdings: Holdings,
+        known: KnownStates,
+    ) -> None:
+        self._identity = identity
+        self._target = target
+        self._sources = sources
+        self._writer = writer
+        self._holdings = holdings
+        self._known = known
+        # One task per key at a time: events of one object, its retry and its wake never race here.
+        self._busy: dict[str, asyncio.Future[None]] = {}
+
+    def is_busy(self, key: str) -> bool:
+        """Whether a task works on this key now."""
+        return key in self._busy
+
+    async def handle(self, event: ObjectWritten | ObjectRedacted, log_offset: int) -> None:
+        """Bring one record of the log to a confirmed outcome."""
+        record = (
+            record_of(self._identity, event, log_offset)
+            if isinstance(event, ObjectWritten)
+            else bare_record(self._identity, event.key, log_offset, _now_ms())
+        )
+        await self._alone(record, lambda: self._handle(record, event))
+
+    async def again(self, key: str) -> None:
+        """Try a pending, waiting or parked copy again: its time has come, or its child has."""
+        record = self._known.find_record(key)
+        if record is not None:
+            await self._alone(record, lambda: self._again(key))
+
+    async def repeat(self, record: CopyChanged) -> None:
+        """Write a record again under the present claim."""
+        await self._record(record)
+
+    async def park_unreadable(self, key: str, log_offset: int, reason: str) -> None:
+        """Park a key whose record in the log is poisoned (design point 9)."""
+        record = bare_record(self._identity, key, log_offset, _now_ms())
+        await self._alone(record, lambda: self._park(record, "poison", reason))
+
+    async def hand_over(self, event: ObjectWritten, log_offset: int, lease_ms: int) -> bool:
+        """Make a copy that takes long durable, so that its log record is finished without it.
+
+        The task goes on; should it die with this process, the record comes due at the lease's end.
+        Answers whether a record of the copy is now confirmed.
+        """
+        if self._known.find(event.key) is not None:
+            return True
+        pending = record_of(self._identity, event, log_offset)
+        return await self._record(
+            replace(pending, next_try_at_ms=_now_ms() + lease_ms, error_class="slow")
+        )
+
+    async def _alone(self, record: CopyChanged, work: Callable[[], Awaitable[None]]) -> None:
+        key = record.key
+        while (other := self._busy.get(key)) is not None:
+            await asyncio.wait([other])
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._busy[key] = done
+        try:
+            await work()
+        except Exception as error:
+            # A defect of ours may stop neither the partition nor the object's story: it is tried
+            # again and then parked, with its reason, as any other failure.
+            LOGGER.exception("%s: %s failed in a way we do not know", self._identity.replica, key)
+            await self._failed(record, "defect", f"{type(error).__name__}: {error}")
+        finally:
+            del self._busy[key]
+            done.set_result(None)
+
+    async def _handle(self, record: CopyChanged, event: ObjectWritten | ObjectRedacted) -> None:
+        plan = plan_object(
+            event,
+            replica=self._identity.replica,
+            state=self._known.find(event.key),
+            is_redacted=self._known.is_redacted(event.key),
+        )
+        match plan:
+            case Nothing():
+                return
+            case Remove(reason):
+                await self._remove(self._known.find_record(event.key) or record, reason)
+            case CopyLater():
+                await self._record(replace(record, next_try_at_ms=_now_ms()))
+            case CopyNow():
+                await self._copy(record, event if isinstance(event, ObjectWritten) else None)
+
+    async def _again(self, key: str) -> None:
+        # Looked up again: while we waited for our turn the copy may have got another state.
+        record = self._known.find_record(key)
+        if record is None or record.state.is_settled or record.state is CopyState.CORRUPT:
+            return
+        if record.state is CopyState.REDACTING or self._known.is_redacted(key):
+            await self._remove(record, "redacted meanwhile")
+            return
+        await self._copy(record, None)
+
+    async def _copy(self, record: CopyChanged, event: ObjectWritten | None) -> None:
+        """One try, with its outcome recorded whatever it is."""
+        wanted = wanted_of(record)
+        try:
+            found = await self._children(wanted, event)
+            match found:
+                case Blocked(child, count):
+                    waiting = fresh(record, CopyState.WAITING)
+                    await self._record(replace(waiting, waits_for=child, waits_count=count))
+                case ChildParked(child):
+                    await self._park(record, "child", f"{child} is parked here", child)
+                case Ready(is_incomplete):
+                    info = await self._transfer(wanted, event)
+                    present = fresh(record, CopyState.PRESENT)
+                    said = ",".join(f"{name}:{hex_}" for name, hex_ in sorted(info.checksums.items()))
+                    await self._record(
+                        replace(present, checksums=said, is_incomplete=is_incomplete)
+                    )
+        except StoreError as error:
+            await self._failed(record, error.error_class, str(error), error.retry_after_seconds)
+        except NoSourceError as error:
+            await self._failed(record, error.error_class, str(error))
+        except MalformedError as error:
+            await self._park(record, "poison", str(error))
+
+    async def _transfer(self, wanted: Wanted, event: ObjectWritten | None) -> ObjectInfo:
+        """Copy the bytes. Equal bytes that are there already are success."""
+        try:
+            if event is not None and event.data is not None:
+                return await self._sources.put_inline(
+                    self._target, wanted, sums_of(event), event.data
+                )
+            return await self._sources.copy(self._target, wanted)
+        except ObjectExistsError:
+            return await self._sources.prove_equal(self._target, wanted)
+
+    async def _children(self, wanted: Wanted, event: ObjectWritten | None) -> Readiness:
+        parts = parse_key(wanted.key)
+        if parts.kind is Kind.BLOB:
+            return Ready(is_incomplete=False)
+        data = event.data if event is not None else None
+        if data is None:
+            data = await self._sources.manifest(self._target, wanted)
+        children = children_of(parts.kind, parts.dataset, data)
+        found = readiness(wanted.key, children, self._known.states(children))
+        if isinstance(found, Blocked):
+            busy = [self._busy[child] for child in children if child in self._busy]
+            if busy:
+                await asyncio.wait(busy, timeout=_SIBLING_SECONDS)
+                found = readiness(wanted.key, children, self._known.states(children))
+        return found
+
+    async def _failed(
+        self,
+        record: CopyChanged,
+        error_class: str,
+        text: str,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        attempts = record.attempts + 1
+        verdict = next_try(
+            error_class,
+            attempts,
+            _now_ms(),
+            dice=random.random(),  # noqa: S311  jitter
+            retry_after_seconds=retry_after_seconds,
+        )
+        tried = replace(record, attempts=attempts)
+        if isinstance(verdict, GiveUp):
+            await self._park(tried, error_class, text)
+            return
+        LOGGER.info("%s: %s try %d: %s", self._identity.replica, record.key, attempts, text)
+        state = CopyState.REDACTING if record.state is CopyState.REDACTING else CopyState.PENDING
+        await self._record(
+            replace(
+                fresh(tried, state),
+                next_try_at_ms=verdict.at_ms,
+                error_class=error_class,
+                error=text[:_ERROR_CHARS_MAX],
+            )
+        )
+
+    async def _park(
+        self, record: CopyChanged, error_class: str, text: str, child: str | None = None
+    ) -> None:
+        LOGGER.error("%s: %s is parked: %s", self._identity.replica, record.key, text)
+        await self._record(
+            replace(
+                fresh(record, CopyState.PARKED),
+                error_class=error_class,
+                error=text[:_ERROR_CHARS_MAX],
+                waits_for=child,
+            )
+        )
+
+    async def _remove(self, record: CopyChanged, reason: str) -> None:
+        """Take the object away. `redacted` is written by the redaction's own second look."""
+        removing = fresh(record, CopyState.REDACTING)
+        try:
+            await self._target.delete(ObjectKey(record.key))
+        except StoreError as error:
+            await self._failed(removing, error.error_class, str(error), error.retry_after_seconds)
+            return
+        await self._record(replace(removing, error=reason[:_ERROR_CHARS_MAX]))
+
+    async def _record(self, record: CopyChanged) -> bool:
+        """Write an outcome until it is confirmed. False when the partition was lost meanwhile:
+        its new owner reads the log's record again, so nothing is missing."""
+        partition = partition_of(record.key, self._identity.partitions)
+        while True:
+            stamp = await self._holdings.await_stamp(partition)
+            if stamp is None:
+                return False
+            stamped = replace(record, claim=stamp, changed_at_ms=_now_ms())
+            try:
+                placed = await self._writer.append(
+                    self._identity.topic, partition, record.key, stamped
+                )
+            except LogError as error:
+                LOGGER.warning("cannot record %s yet: %s", record.key, error)
+                await asyncio.sleep(_RECORD_PAUSE_SECONDS)
+                continue
+            self._known.learn(stamped, partition, placed.offset)
+            return True
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

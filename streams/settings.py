@@ -1,0 +1,59 @@
+"""What a worker is told. Read from the environment and files by the composition root alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tidestore.connectors.credentials import StoreAddress
+from tidestore.connectors.kafka import KafkaSettings
+from tidestore.schemas.objects import DatasetName, ReplicaName
+from tidestore.schemas.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSettings:
+    """One replica: its name, its life, and where it lies."""
+
+    name: ReplicaName
+    incarnation: int
+    address: StoreAddress
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """One replicate worker.
+
+    `worker_id` names the process among those of the same replica and stays the same over restarts:
+    Kafka's static membership then gives it its partitions back at once.
+    """
+
+    kafka: KafkaSettings
+    topics: Topics
+    replica: ReplicaSettings
+    # All replicas, as sources; the worker's own among them.
+    replicas: tuple[ReplicaSettings, ...]
+    data_folder: Path
+    worker_id: str = "0"
+    # A worker that is silent this long has lost its partitions. Kafka's brokers allow 6 s to
+    # 30 min; 10 s is a long garbage collection, and a short outage for those who wait.
+    session_seconds: float = 10.0
+    # Copies under way at once, and what they may hold in memory. 64 MiB keep a worker well below
+    # 300 MB, and are eight objects of the largest small size.
+    copies_in_flight: int = 32
+    copy_bytes_in_flight: int = 64 * 1024 * 1024
+    # Large objects at once: two keep both ends busy; more only cost memory (design section 7).
+    large_in_flight: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FeedsSettings:
+    """One feeds worker."""
+
+    kafka: KafkaSettings
+    topics: Topics
+    replicas: tuple[ReplicaSettings, ...]
+    data_folder: Path
+    datasets: tuple[DatasetName, ...] = field(default=(DatasetName("public"),))
+    worker_id: str = "0"
+    session_seconds: float = 10.0

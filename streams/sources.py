@@ -1,0 +1,206 @@
+"""Where the bytes of a copy come from, and how they get to the target: read, hash, write, compare.
+
+A source is chosen by asking: the event's own bytes, then the object's origin, then every other
+replica. What arrives is hashed, so a wrong source costs time, never truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from tidestore.connectors.budget import ByteBudget
+from tidestore.connectors.errors import (
+    ChecksumMismatchError,
+    StoreError,
+)
+from tidestore.connectors.store import ByteStream, ObjectInfo, ObjectStore
+from tidestore.connectors.verify import CheckedSource, put_verified, upload_verified
+from tidestore.schemas.checksums import Checksums, checksums_of
+from tidestore.schemas.objects import ObjectKey
+from tidestore.streams.plan import SMALL_BYTES_MAX
+from tidestore.streams.records import Wanted
+
+# Manifests of waiting bundles are looked at about 14 times each; this many bytes of them are kept.
+_MANIFEST_BYTES_MAX: Final = 32 * 1024 * 1024
+# Where bad bytes are kept when a copy is repaired; outside of every dataset.
+_DAMAGED_PREFIX: Final = ".tidestore/damaged/"
+# Hashing less than this is done before a thread would have started.
+_THREAD_BYTES: Final = 64 * 1024
+
+
+class NoSourceError(Exception):
+    """No store could give the bytes. `error_class` is that of the last one that was asked."""
+
+    def __init__(self, key: str, last: StoreError | None) -> None:
+        reason = str(last) if last else "there is no other replica"
+        super().__init__(f"no source for {key}: {reason}")
+        # At the source "missing" may only mean not yet; see streams/backoff.py.
+        self.error_class = last.error_class if last else "missing"
+
+
+class Sources:
+    """Reads from all replicas, writes to one."""
+
+
+    def __init__(
+        self,
+        stores: Sequence[ObjectStore],
+        *,
+        copies_in_flight: int,
+        copy_bytes_in_flight: int,
+        large_in_flight: int,
+    ) -> None:
+        self._stores = {store.name: store for store in stores}
+        self._small_places = asyncio.Semaphore(copies_in_flight)
+        self._large_places = asyncio.Semaphore(large_in_flight)
+        self._bytes = ByteBudget(copy_bytes_in_flight)
+        self._manifests: OrderedDict[str, bytes] = OrderedDict()
+        self._manifest_bytes = 0
+
+    async def put_inline(
+        self, target: ObjectStore, wanted: Wanted, sums: Checksums, data: bytes
+    ) -> ObjectInfo:
+        """Write bytes that came with the event; they are proved first, like all others."""
+        self._check(wanted, data)
+        async with self._small_places:
+            return await put_verified(target, wanted.key, data, sums, wanted.content_type)
+
+    async def copy(self, target: ObjectStore, wanted: Wanted) -> ObjectInfo:
+        """Copy from the first source that has the right bytes. Raises NoSourceError, or what the
+        target raised: ObjectExistsError among it."""
+        if wanted.size <= SMALL_BYTES_MAX:
+            async with self._small_places, self._bytes.hold(wanted.size):
+                body = await self._read_small(target, wanted)
+                sums = wanted.sums or await asyncio.to_thread(checksums_of, body)
+                return await put_verified(target, wanted.key, body, sums, wanted.content_type)
+        async with self._large_places:
+            return await self._copy_large(target, wanted)
+
+    async def manifest(self, target: ObjectStore, wanted: Wanted) -> bytes:
+        """The bytes of a manifest that did not come with its event."""
+        kept = self._manifests.get(wanted.key)
+        if kept is not None:
+            self._manifests.move_to_end(wanted.key)
+            return kept
+        body = await self._read_small(target, wanted)
+        self._manifests[wanted.key] = body
+        self._manifest_bytes += len(body)
+        while self._manifest_bytes > _MANIFEST_BYTES_MAX and len(self._manifests) > 1:
+            _, dropped = self._manifests.popitem(last=False)
+            self._manifest_bytes -= len(dropped)
+        return body
+
+    async def prove_equal(self, target: ObjectStore, wanted: Wanted) -> ObjectInfo:
+        """The target has an object under the key: show that it is ours, or repair it.
+
+        The store's own checksum is enough; where it has none, the bytes are read back.
+        """
+        info = await target.head(wanted.key)
+        if wanted.sums is not None and info.proves(wanted.sums):
+            return info
+        if info.size == wanted.size and await self._hashes_right(target, wanted):
+            return info
+        return await self._repair(target, wanted, info)
+
+    async def _hashes_right(self, target: ObjectStore, wanted: Wanted) -> bool:
+        stream = await target.get(wanted.key)
+        source = CheckedSource(stream.chunks, sha256=wanted.sha256, size=wanted.size)
+        try:
+            async for _ in source:
+                pass
+        except ChecksumMismatchError:
+            return False
+        finally:
+            await stream.close()
+        return True
+
+    async def _repair(
+        self, target: ObjectStore, wanted: Wanted, seen: ObjectInfo
+    ) -> ObjectInfo:
+        """Replace what damage left under our key: conditional, and the bad bytes kept aside.
+
+        Killed between the two: the bad bytes are kept and still there, the next try goes on.
+        """
+        aside = ObjectKey(f"{_DAMAGED_PREFIX}{wanted.key}@{seen.etag}")
+        bad = await target.get(wanted.key)
+        try:
+            await target.upload_if_absent(
+                aside, bad.chunks, size=seen.size, content_type="application/octet-stream"
+            )
+        except StoreError as error:
+            if error.error_class != "exists":
+                raise
+        finally:
+            await bad.close()
+        stream = await self._open(target, wanted)
+        source = CheckedSource(
+            stream.chunks, sha256=wanted.sha256, size=wanted.size, known=wanted.sums
+        )
+        sums = wanted.sums or Checksums(wanted.size, wanted.sha256, "", "", "")  # type: ignore[arg-type]
+        try:
+            return await target.replace(
+                wanted.key, source, sums, seen=seen, content_type=wanted.content_type
+            )
+        finally:
+            await stream.close()
+
+    async def _copy_large(self, target: ObjectStore, wanted: Wanted) -> ObjectInfo:
+        stream = await self._open(target, wanted)
+        source = CheckedSource(
+            stream.chunks,
+            sha256=wanted.sha256,
+            size=wanted.size,
+            known=wanted.sums,
+            place=("copy", target.name, wanted.key),
+        )
+        try:
+            return await upload_verified(
+                target, wanted.key, source, wanted.size, wanted.content_type
+            )
+        finally:
+            await stream.close()
+
+    async def _open(self, target: ObjectStore, wanted: Wanted) -> ByteStream:
+        last: StoreError | None = None
+        for store in self._ordered(target, wanted):
+            try:
+                stream = await store.get(wanted.key)
+            except StoreError as error:
+                last = error
+                continue
+            if stream.info.size == wanted.size:
+                return stream
+            await stream.close()
+            last = ChecksumMismatchError("get", store.name, wanted.key, detail="size differs")
+        raise NoSourceError(wanted.key, last)
+
+    async def _read_small(self, target: ObjectStore, wanted: Wanted) -> bytes:
+        last: StoreError | None = None
+        for store in self._ordered(target, wanted):
+            try:
+                stream = await store.get(wanted.key)
+                body = b"".join([chunk async for chunk in stream.chunks])
+                if len(body) > _THREAD_BYTES:
+                    await asyncio.to_thread(self._check, wanted, body)
+                else:
+                    self._check(wanted, body)
+            except StoreError as error:
+                last = error
+                continue
+            return body
+        raise NoSourceError(wanted.key, last)
+
+    def _ordered(self, target: ObjectStore, wanted: Wanted) -> list[ObjectStore]:
+        others = [store for name, store in self._stores.items() if name != target.name]
+        return sorted(others, key=lambda store: store.name != wanted.origin)
+
+    def _check(self, wanted: Wanted, body: bytes) -> None:
+        place = ("copy", wanted.origin, wanted.key)
+        if len(body) != wanted.size:
+            raise ChecksumMismatchError(*place, detail=f"{len(body)} bytes, not {wanted.size}")
+        if (found := hashlib.sha256(body).hexdigest()) != wanted.sha256:
+            raise ChecksumMismatchError(*place, detail=f"sha256 is {found}")
