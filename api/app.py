@@ -18,6 +18,9 @@ from tidestore.api.context import (
     Gateway,
     request_id_middleware,
 )
+from tidestore.api.hooks import registry as hooks
+from tidestore.api.hooks.dispatcher import Dispatcher
+from tidestore.api.hooks.seal import Seal
 from tidestore.api.index import IndexFold
 from tidestore.api.lookup import Index, Watchers
 from tidestore.api.metrics import GatewayMetrics
@@ -27,12 +30,14 @@ from tidestore.api.replicas import ReplicasFold, settle_replicas
 from tidestore.api.settings import GatewaySettings
 from tidestore.api.staging import TASK_BOARD, run_task
 from tidestore.api.tasks import Report, TaskBoard, TasksFold
+from tidestore.connectors.addresses import AddressGuard
 from tidestore.connectors.budget import ByteBudget
 from tidestore.connectors.layers import StoreMetrics
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.provision import provision
 from tidestore.connectors.registry import make_store
 from tidestore.connectors.view import View
+from tidestore.connectors.webhook import WebhookSender
 from tidestore.schemas.events import TaskChanged
 from tidestore.schemas.objects import Kind
 
@@ -105,6 +110,7 @@ async def make_gateway(settings: GatewaySettings, stack: contextlib.AsyncExitSta
 
     board = TaskBoard(tasks_view, writer, topics.tasks, settings.gateway_id, runner)
     app = _application(gateway, metrics)
+    await _start_hooks(app, gateway, metrics, stack)
     app[TASK_BOARD], app[status.INDEX_VIEW], app[status.REGISTRY] = board, view, registry
     app[status.METRICS] = metrics
     _in_background(stack, board.run())
@@ -127,6 +133,10 @@ def _application(gateway: Gateway, metrics: GatewayMetrics) -> web.Application:
             web.put("/v1/collections/{uuid}", commits.put_collection),
             web.get("/v1/replicas", status.get_replicas),
             web.get("/v1/tasks/{task_id}", status.get_task),
+            web.post("/v1/hooks", hooks.create_hook),
+            web.get("/v1/hooks", hooks.list_hooks),
+            web.get("/v1/hooks/{hook_id}", hooks.get_hook),
+            web.delete("/v1/hooks/{hook_id}", hooks.delete_hook),
             web.get("/healthz", status.healthz),
             web.get("/readyz", status.readyz),
             web.get("/metrics", status.metrics),
@@ -146,6 +156,42 @@ def _application(gateway: Gateway, metrics: GatewayMetrics) -> web.Application:
         if kind is not Kind.BLOB:
             app.router.add_get(f"{base}/{name}/versions", consumer.list_versions(kind))
     return app
+
+
+async def _start_hooks(
+    app: web.Application,
+    gateway: Gateway,
+    metrics: GatewayMetrics,
+    stack: contextlib.AsyncExitStack,
+) -> None:
+    settings, topics = gateway.settings, gateway.settings.topics
+    sender = WebhookSender(AddressGuard(settings.hook_networks))
+    await sender.start()
+    stack.push_async_callback(sender.stop)
+    ringing: list[Dispatcher] = []
+
+    def changed() -> None:
+        for dispatcher in ringing:
+            dispatcher.hooks_changed()
+
+    view = View(
+        settings.data_folder / "hooks.sqlite",
+        hooks.HooksFold(changed),
+        settings.kafka,
+        [topics.hooks],
+    )
+    await view.start()
+    stack.push_async_callback(view.stop)
+    book = hooks.HookBook(
+        view, gateway.writer, topics, Seal(settings.seal_key), sender, settings.limits.hooks_max
+    )
+    app[hooks.HOOK_BOOK] = book
+    dispatcher = Dispatcher(settings, gateway.writer, book, metrics)
+    ringing.append(dispatcher)
+    await dispatcher.start()
+    stack.push_async_callback(dispatcher.stop)
+    if settings.hook_networks:
+        LOGGER.warning("hooks may call these networks: %s", ", ".join(settings.hook_networks))
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -53,6 +53,11 @@ class StoreAddress:
             credentials=credentials or {},
         )
 
+    def native_url(self, key: str) -> str:
+        """The address of a key in the cloud's own words: s3://..., gs://..., file://..."""
+        place = f"{self.bucket}/{self.prefix}".rstrip("/")
+        return f"{self.scheme}://{place}/{key}"
+
     def secret(self, name: str) -> str:
         """A credential by name, or "" when there is none."""
         held = self.credentials.get(name)

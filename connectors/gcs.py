@@ -281,7 +281,7 @@ class GcsStore:
 
     def native_url(self, key: ObjectKey) -> str:
         """See ObjectStore."""
-        return f"gs://{self._bucket.name}/{self._prefix}{key}"
+        return self._address.native_url(key)
 
     async def _run(self, operation: str, key: str, call: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()

@@ -101,6 +101,8 @@ class QuietLogger(logging.Logger):
 
     def handle(self, record: logging.LogRecord) -> None:
         """Pass a record on unless its like was said a moment ago."""
+        if record.levelno < logging.WARNING:
+            return
         like = "".join(ch for ch in record.getMessage() if not ch.isdigit())[:200]
         if record.created - self._said.get(like, 0.0) < self._seconds:
             return

@@ -41,6 +41,7 @@ _LINGER_MS: Final = 1
 # What may lie in librdkafka's queue. A full queue makes callers wait, then fail: never grow.
 _QUEUE_KIB: Final = 64 * 1024
 _POLL_SECONDS: Final = 0.2
+_ENDS_SECONDS_MAX: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +121,30 @@ class LogWriter:
 
     async def ends(self, topic: str, partitions: list[int]) -> dict[int, int]:
         """The offset after the last record of each partition; raises LogError."""
+        assert self._loop is not None, "start() comes first"  # noqa: S101
+        deadline = self._loop.time() + _ENDS_SECONDS_MAX
+        while True:
+            try:
+                return await self._ends(topic, partitions)
+            except LogUnavailableError:
+                # A topic that was made a moment ago has no leader yet, nor has one whose broker
+                # restarts: both pass in a second or so.
+                if self._loop.time() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def _ends(self, topic: str, partitions: list[int]) -> dict[int, int]:
         asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
         if self._admin is None:
-            self._admin = AdminClient(self._settings.client())
+            self._admin = AdminClient(self._settings.client(), logger=QuietLogger())
         try:
             futures = self._admin.list_offsets(asked, request_timeout=5)
-            found = {}
-            for place, future in futures.items():
-                found[place.partition] = (await asyncio.wrap_future(future)).offset
+            return {
+                place.partition: (await asyncio.wrap_future(future)).offset
+                for place, future in futures.items()
+            }
         except KafkaException as error:
             raise translate_kafka(error) from None
-        return found
 
     async def cut(self, topic: str, partitions: int, generation: int) -> Cut:
         """The cut that holds all that is in the topic now."""

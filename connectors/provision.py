@@ -19,7 +19,12 @@ from confluent_kafka.admin import (
 )
 from confluent_kafka.error import KafkaError
 
-from tidestore.connectors.kafka import KafkaSettings, LogError, translate_kafka
+from tidestore.connectors.kafka import (
+    KafkaSettings,
+    LogError,
+    QuietLogger,
+    translate_kafka,
+)
 from tidestore.schemas.topics import TopicSpec
 
 _REQUEST_SECONDS: Final = 15
@@ -39,7 +44,7 @@ async def provision(settings: KafkaSettings, specs: list[TopicSpec], *, replicat
 
 
 def _provision(settings: KafkaSettings, specs: list[TopicSpec], replication: int) -> None:
-    admin = AdminClient(settings.client())
+    admin = AdminClient(settings.client(), logger=QuietLogger())
     try:
         known = admin.list_topics(timeout=_REQUEST_SECONDS).topics
         missing = [spec for spec in specs if spec.name not in known]
@@ -98,7 +103,7 @@ def topic_ids(settings: KafkaSettings, names: list[str]) -> dict[str, str]:
 
     Blocks for up to 15 s; raises LogError.
     """
-    admin = AdminClient(settings.client())
+    admin = AdminClient(settings.client(), logger=QuietLogger())
     try:
         asked = admin.describe_topics(TopicCollection(names), request_timeout=_REQUEST_SECONDS)
         return {name: str(future.result().topic_id) for name, future in asked.items()}

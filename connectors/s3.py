@@ -234,7 +234,7 @@ class S3Store:
 
     def native_url(self, key: ObjectKey) -> str:
         """See ObjectStore."""
-        return f"s3://{self.bucket}/{self.full_key(key)}"
+        return self._address.native_url(key)
 
     # What s3_upload.py shares with this adapter.
 

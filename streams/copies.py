@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
+from tidestore.connectors.claims import ClaimBook
 from tidestore.connectors.view import Folded, View
 from tidestore.schemas.events import (
     CopyChanged,
@@ -19,7 +20,6 @@ from tidestore.schemas.events import (
     RedactionLifted,
 )
 from tidestore.schemas.objects import find_key_parts
-from tidestore.streams.claims import ClaimBook
 
 _COLUMNS = tuple(item.name for item in fields(CopyChanged))
 _INSERT = (

@@ -15,15 +15,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
 from tidestore.schemas.codec import PoisonedRecordError, UnknownSchemaError, decode
 from tidestore.schemas.events import ObjectRedacted, ObjectWritten, RecordPoisoned
-from tidestore.streams.holdings import Holdings
 from tidestore.streams.lowwater import LowWater
-from tidestore.streams.mover import Mover
 
 LOGGER: Final = logging.getLogger("tidestore.intake")
 
@@ -36,6 +34,30 @@ LEASE_MS: Final = 120_000
 _SWEEP_SECONDS: Final = 0.5
 # A record of an unknown schema is looked at again this often; a newer release reads it at once.
 _UNKNOWN_SCHEMA_SECONDS: Final = 5.0
+
+
+class Desk(Protocol):
+    """Who brings records to their outcome."""
+
+    async def handle(self, event: ObjectWritten | ObjectRedacted, log_offset: int) -> None:
+        """Bring a record to a confirmed outcome, or end without one if the partition was lost."""
+        ...
+
+    async def hand_over(self, event: ObjectWritten, log_offset: int, lease_ms: int) -> bool:
+        """Make a record's duty durable elsewhere; whether that is confirmed."""
+        ...
+
+    async def park_unreadable(self, key: str, log_offset: int, reason: str) -> None:
+        """Give a key whose record is poisoned its outcome."""
+        ...
+
+
+class Stamps(Protocol):
+    """Who knows which partitions may be written for."""
+
+    async def await_stamp(self, partition: int) -> int | None:
+        """Wait until the partition is held; None when it is not ours."""
+        ...
 
 
 @dataclass(slots=True)
@@ -65,16 +87,16 @@ class Intake:
 
     def __init__(
         self,
-        mover: Mover,
-        holdings: Holdings,
+        desk: Desk,
+        stamps: Stamps,
         writer: LogWriter,
         *,
-        poison_topic: str,
+        poison_topic: str | None,
         name: str,
         seek: Callable[[int, int], Awaitable[None]],
     ) -> None:
-        self._mover = mover
-        self._holdings = holdings
+        self._desk = desk
+        self._stamps = stamps
         self._writer = writer
         self._poison_topic = poison_topic
         self._name = name
@@ -97,7 +119,7 @@ class Intake:
 
     async def take(self, topic: str, partition: int, offset: int, key: bytes, value: bytes) -> None:
         """Take one record in; waits for a place, and for the claim on its partition."""
-        if partition in self._stopped or await self._holdings.await_stamp(partition) is None:
+        if partition in self._stopped or await self._stamps.await_stamp(partition) is None:
             return  # read again: after a seek, or by the partition's owner
         mark = self._marks.setdefault(partition, LowWater())
         event: ObjectWritten | ObjectRedacted | None = None
@@ -120,7 +142,7 @@ class Intake:
             return
         await self._places.acquire()
         work = (
-            self._mover.handle(event, offset)
+            self._desk.handle(event, offset)
             if event is not None
             else self._set_aside(topic, partition, offset, key, value, reason)
         )
@@ -185,7 +207,7 @@ class Intake:
 
     async def _hand_over(self, item: _Open) -> None:
         if isinstance(item.event, ObjectWritten):
-            if await self._mover.hand_over(item.event, item.offset, LEASE_MS):
+            if await self._desk.hand_over(item.event, item.offset, LEASE_MS):
                 self._finish(item)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -207,7 +229,7 @@ class Intake:
         self, topic: str, partition: int, offset: int, key: bytes, value: bytes, reason: str
     ) -> None:
         """Design point 9: poison goes to its topic with its reason, its key is parked, all else
-        goes on."""
+        goes on. `poison_topic` is None for a reader that leaves this to another."""
         text = key.decode("utf-8", "replace")
         LOGGER.error("%s/%d at %d is poisoned: %s", topic, partition, offset, reason)
         record = RecordPoisoned(
@@ -220,7 +242,7 @@ class Intake:
             met_at_ms=int(time.time() * 1000),
             raw=value[:900_000],
         )
-        while True:
+        while self._poison_topic is not None:
             try:
                 await self._writer.append(
                     self._poison_topic, 0, f"{topic}/{partition}/{offset}", record
@@ -229,4 +251,4 @@ class Intake:
             except LogError as error:
                 LOGGER.warning("cannot set poison aside yet: %s", error)
                 await asyncio.sleep(1.0)
-        await self._mover.park_unreadable(text, offset, reason)
+        await self._desk.park_unreadable(text, offset, reason)

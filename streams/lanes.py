@@ -15,9 +15,9 @@ import logging
 import time
 from typing import Final
 
+from tidestore.connectors.holdings import Holdings
 from tidestore.schemas.events import CopyChanged
 from tidestore.streams.copies import CopiesQueries, FoldNotes
-from tidestore.streams.holdings import Holdings
 from tidestore.streams.mover import Mover
 from tidestore.streams.states import KnownStates
 

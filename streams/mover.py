@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Final
 
 from tidestore.connectors.errors import ObjectExistsError, StoreError
+from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.store import ObjectInfo, ObjectStore
@@ -31,7 +32,6 @@ from tidestore.schemas.manifests import children_of
 from tidestore.schemas.objects import Kind, MalformedError, ObjectKey, parse_key
 from tidestore.schemas.topics import partition_of
 from tidestore.streams.backoff import GiveUp, next_try
-from tidestore.streams.holdings import Holdings
 from tidestore.streams.ordering import Blocked, ChildParked, Readiness, Ready, readiness
 from tidestore.streams.plan import CopyLater, CopyNow, Nothing, Remove, plan_object
 from tidestore.streams.records import (

@@ -16,18 +16,16 @@ import logging
 import os
 from typing import Final
 
-import faust
-
+from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.provision import provision
 from tidestore.connectors.registry import make_store
 from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view import View
-from tidestore.streams.app import add_agent, commit, make_app
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
-from tidestore.streams.holdings import Holdings
 from tidestore.streams.intake import Intake
 from tidestore.streams.lanes import Lanes
+from tidestore.streams.member import GroupMember
 from tidestore.streams.mover import Mover
 from tidestore.streams.records import Identity
 from tidestore.streams.settings import WorkerSettings
@@ -35,11 +33,6 @@ from tidestore.streams.sources import Sources
 from tidestore.streams.states import KnownStates
 
 LOGGER: Final = logging.getLogger("tidestore.replicate")
-
-# A commit is one small request for all partitions; what is not committed is only read again.
-COMMIT_SECONDS: Final = 0.5
-# How long copies under way may go on after the worker was told to stop.
-DRAIN_SECONDS: Final = 8.0
 
 
 class ReplicateWorker:
@@ -56,8 +49,6 @@ class ReplicateWorker:
             topics.partitions,
         )
         self._stack = contextlib.AsyncExitStack()
-        self._committed: dict[int, int] = {}
-        self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Open everything and join the group. Raises StoreError, LogError."""
@@ -101,55 +92,41 @@ class ReplicateWorker:
             writer,
             poison_topic=topics.poison,
             name=self._name,
-            seek=self._seek,
+            seek=lambda partition, offset: self._member.seek(partition, offset),
         )
         self._lanes = Lanes(mover, CopiesQueries(view), known, self._holdings)
-        self._app = self._make_app()
-        for work in (self._intake.run(), self._lanes.run(), self._commit_regularly()):
-            self._background.append(asyncio.create_task(work))
-        await self._app.start()
-        LOGGER.info("%s: ready", self._name)
-
-    async def run(self) -> None:
-        """Wait for the end. Returns when Faust has crashed, raises when one of our tasks has."""
-        crashed = asyncio.create_task(self._app.wait_until_stopped())
-        await asyncio.wait([crashed, *self._background], return_when=asyncio.FIRST_COMPLETED)
-        for task in self._background:
-            if task.done():
-                task.result()
-        crashed.cancel()
-
-    async def stop(self) -> None:
-        """Finish what is under way, commit it, leave the group, close everything."""
-        app = getattr(self, "_app", None)
-        if app is not None:
-            deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
-            app.consumer.stop_flow()
-            while self._intake.in_flight and asyncio.get_running_loop().time() < deadline:
-                await asyncio.sleep(0.05)
-            with contextlib.suppress(Exception):  # a broker that is gone keeps nobody from ending
-                await asyncio.wait_for(self._commit(), 3)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(app.stop(), 10)
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        await self._stack.aclose()
-
-    def _make_app(self) -> faust.App:
-        settings, topics = self._settings, self._settings.topics
-        name = f"{topics.prefix}replicate.{self._identity.replica}.{self._identity.incarnation}"
-        app = make_app(
-            name,
+        self._member = GroupMember(
+            f"{topics.prefix}replicate.{identity.replica}.{identity.incarnation}",
+            topics.log,
             settings.kafka,
+            self._intake,
+            [self._holdings],
             worker_id=settings.worker_id,
             session_seconds=settings.session_seconds,
             data_folder=settings.data_folder,
         )
-        add_agent(app, topics.log, self._intake.take)
-        app.on_partitions_revoked.connect(self._revoked)
-        app.on_partitions_assigned.connect(self._assigned)
-        return app
+        self._driving = asyncio.create_task(self._lanes.run())
+        await self._member.start()
+        LOGGER.info("%s: ready", self._name)
+
+    async def run(self) -> None:
+        """Wait for the end. Returns when Faust has crashed, raises when one of our tasks has."""
+        member = asyncio.create_task(self._member.run())
+        try:
+            await asyncio.wait([member, self._driving], return_when=asyncio.FIRST_COMPLETED)
+            for task in (member, self._driving):
+                if task.done():
+                    task.result()
+        finally:
+            member.cancel()
+
+    async def stop(self) -> None:
+        """Finish what is under way, commit it, leave the group, close everything."""
+        if hasattr(self, "_member"):
+            await self._member.stop()
+            self._driving.cancel()
+            await asyncio.gather(self._driving, return_exceptions=True)
+        await self._stack.aclose()
 
     async def _open_store(self, name: str) -> ObjectStore:
         settings = next(item for item in self._settings.replicas if item.name == name)
@@ -159,50 +136,12 @@ class ReplicateWorker:
             await store.open()
         return store
 
-    async def _revoked(self, app: faust.App, revoked: set[object], **_: object) -> None:
-        """Kafka takes partitions away: save what is finished, then write nothing more for them."""
-        del app
-        partitions = {tp.partition for tp in revoked if isinstance(tp, tuple)}  # type: ignore[attr-defined]
-        with contextlib.suppress(Exception):  # not saved means read again
-            await asyncio.wait_for(self._commit(), 2)
-        self._intake.drop(partitions)
-        for partition in partitions:
-            self._holdings.drop(partition)
-            self._committed.pop(partition, None)
-
-    async def _assigned(self, app: faust.App, assigned: set[object], **_: object) -> None:
-        del app
-        self._holdings.assign({tp.partition for tp in assigned if isinstance(tp, tuple)})  # type: ignore[attr-defined]
-
     async def _held(self, partition: int) -> None:
         await self._lanes.held(partition)
 
     def _notice(self, notes: FoldNotes) -> None:
         if hasattr(self, "_lanes"):
             self._lanes.notice(notes)
-
-    async def _seek(self, partition: int, offset: int) -> None:
-        consumer = self._app.consumer
-        await consumer.seek(_tp(self._settings.topics.log, partition), offset)
-
-    async def _commit_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(COMMIT_SECONDS)
-            await self._commit()
-
-    async def _commit(self) -> None:
-        offsets = {
-            partition: offset
-            for partition, offset in self._intake.committable().items()
-            if self._committed.get(partition) != offset
-        }
-        if offsets:
-            await commit(self._app, self._settings.topics.log, offsets)
-            self._committed.update(offsets)
-
-
-def _tp(topic: str, partition: int) -> faust.types.TP:
-    return faust.types.TP(topic, partition)
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: object) -> None:

@@ -1,0 +1,142 @@
+"""The processes of a store: gateway, workers, feeds. Each runs until SIGTERM or until it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+
+from tidestore.cli.output import fail, run_async
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("tidestore.toml"),
+    show_default=True,
+    help="The configuration file.",
+)
+
+
+class Worker(Protocol):
+    """What both kinds of worker can do."""
+
+    async def start(self) -> None: ...
+    async def run(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+@click.command()
+@config_option
+@click.option("--id", "gateway_id", default="0", help="Names this gateway among several.")
+@click.option("--port", type=int, help="Listen here instead of where the configuration says.")
+@click.pass_obj
+def gateway(environ: dict[str, str], config_path: Path, gateway_id: str, port: int | None) -> None:
+    """Serve the API."""
+    _set_up_logging(environ)
+    config = _read(config_path, environ)
+    from tidestore.api.app import serve  # noqa: PLC0415  imports aiohttp and the stores
+
+    async def work() -> None:
+        stop = _stop_on_signals()
+        await serve(config.gateway(gateway_id, port), stop)
+
+    _run(work)
+
+
+@click.command()
+@click.argument("replica")
+@config_option
+@click.option("--id", "worker_id", default="0", help="Names this worker; keep it over restarts.")
+@click.pass_obj
+def worker(environ: dict[str, str], replica: str, config_path: Path, worker_id: str) -> None:
+    """Copy objects to REPLICA."""
+    _set_up_logging(environ)
+    config = _read(config_path, environ)
+    from tidestore.config import ConfigError  # noqa: PLC0415
+    from tidestore.streams.replicate import ReplicateWorker  # noqa: PLC0415
+
+    try:
+        settings = config.worker(replica, worker_id)
+    except ConfigError as error:
+        fail(str(error))
+    _run(lambda: _work(lambda: ReplicateWorker(settings)))
+
+
+@click.command()
+@config_option
+@click.option("--id", "worker_id", default="0", help="Names this worker; keep it over restarts.")
+@click.pass_obj
+def feeds(environ: dict[str, str], config_path: Path, worker_id: str) -> None:
+    """Announce changes of objects on the feed topics."""
+    _set_up_logging(environ)
+    config = _read(config_path, environ)
+    from tidestore.streams.feeds import FeedsWorker  # noqa: PLC0415
+
+    _run(lambda: _work(lambda: FeedsWorker(config.feeds(worker_id))))
+
+
+async def _work(make: Any) -> None:
+    """Start a worker, wait for its end or ours, stop it. A worker that broke ends with an error."""
+    stop = _stop_on_signals()
+    made: Worker = make()
+    running: asyncio.Task[None] | None = None
+    try:
+        await made.start()
+        running = asyncio.create_task(made.run())
+        asked = asyncio.create_task(stop.wait())
+        await asyncio.wait([running, asked], return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+    finally:
+        if running is not None and not stop.is_set():
+            running.cancel()
+        await made.stop()
+    if not stop.is_set():
+        if running.done() and not running.cancelled():
+            running.result()
+        raise RuntimeError("the worker broke; see the lines above")
+
+
+def _run(work: Any) -> None:
+    from tidestore.connectors.errors import StoreError  # noqa: PLC0415
+    from tidestore.connectors.kafka import LogError  # noqa: PLC0415
+    from tidestore.schemas.objects import MalformedError  # noqa: PLC0415
+
+    try:
+        run_async(work)
+    except (StoreError, LogError, MalformedError) as error:
+        fail(str(error), getattr(error, "hint", ""))
+    except OSError as error:
+        fail(f"cannot serve: {error.strerror or error}", "is the port in use?")
+    except RuntimeError as error:
+        fail(str(error))
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _read(path: Path, environ: dict[str, str]) -> Any:
+    from tidestore.config import ConfigError, read_config  # noqa: PLC0415
+
+    try:
+        return read_config(path, environ)
+    except ConfigError as error:
+        fail(str(error))
+
+
+def _set_up_logging(environ: dict[str, str]) -> None:
+    level = environ.get("TIDESTORE_LOG", "INFO").upper()
+    logging.basicConfig(stream=sys.stderr, format=_FORMAT, level=level)
+    for name in ("faust", "mode", "aiokafka"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,155 @@
+"""The API as coroutines: bounded waits, retries where the protocol makes them safe.
+
+Every write names its own identity (a hash, or a uuid and version chosen by the writer), so sending
+it again is always safe; a 503 or a broken connection is therefore tried again for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import aiohttp
+
+_RETRIES: Final = 6
+_PAUSE_SECONDS_MAX: Final = 5.0
+# A write waits for the origin and the log; both have limits of their own below this.
+_TOTAL_SECONDS: Final = 300
+_AGAIN: Final = frozenset({429, 502, 503, 504})
+
+Body = bytes | Callable[[], AsyncIterator[bytes]] | None
+
+
+class ClientError(Exception):
+    """The gateway refused, or could not be reached. `code` is the problem's, `hint` what to do."""
+
+    def __init__(self, message: str, *, status: int = 0, code: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.hint = hint
+
+
+class Client:
+    """Speaks to one gateway. An asynchronous context manager."""
+
+    def __init__(self, url: str, token: str = "", *, connections: int = 32) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Client:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections),
+            timeout=aiohttp.ClientTimeout(total=_TOTAL_SECONDS, sock_connect=10),
+            headers=self._headers,
+        )
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, path: str, **parameters: Any) -> dict[str, Any]:
+        """A JSON document; raises ClientError."""
+        return await self._json("GET", path, parameters)
+
+    async def put(
+        self, path: str, *, body: Body = None, document: Any = None, size: int | None = None, **parameters: Any
+    ) -> dict[str, Any]:
+        """PUT bytes or a JSON document; raises ClientError."""
+        return await self._json("PUT", path, parameters, body, document, size)
+
+    async def post(self, path: str, document: Any, **parameters: Any) -> dict[str, Any]:
+        """POST a JSON document; raises ClientError."""
+        return await self._json("POST", path, parameters, None, document)
+
+    async def delete(self, path: str, **parameters: Any) -> dict[str, Any]:
+        """DELETE; raises ClientError."""
+        return await self._json("DELETE", path, parameters)
+
+    async def pages(self, path: str, limit: int = 1000, **parameters: Any) -> AsyncIterator[dict[str, Any]]:
+        """All items of a listing."""
+        cursor: str | None = None
+        while True:
+            asked = {**parameters, "limit": limit}
+            if cursor is not None:
+                asked["cursor"] = cursor
+            page = await self.get(path, **asked)
+            for item in page["items"]:
+                yield item
+            cursor = page.get("next")
+            if cursor is None:
+                return
+
+    async def read(self, path: str, **parameters: Any) -> AsyncIterator[bytes]:
+        """The bytes of an object, redirects followed; raises ClientError."""
+        assert self._session is not None, "use it as a context manager"  # noqa: S101
+        try:
+            async with self._session.get(self._url + path, params=_plain(parameters)) as reply:
+                if reply.status >= 400:
+                    raise await _error_of(reply)
+                async for chunk in reply.content.iter_chunked(1024 * 1024):
+                    yield chunk
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        parameters: dict[str, Any],
+        body: Body = None,
+        document: Any = None,
+        size: int | None = None,
+    ) -> dict[str, Any]:
+        assert self._session is not None, "use it as a context manager"  # noqa: S101
+        headers = {"Content-Length": str(size)} if size is not None else {}
+        for attempt in range(_RETRIES + 1):
+            data = body() if callable(body) else body
+            try:
+                async with self._session.request(
+                    method,
+                    self._url + path,
+                    params=_plain(parameters),
+                    data=data,
+                    json=document,
+                    headers=headers,
+                ) as reply:
+                    if reply.status < 400:
+                        found: dict[str, Any] = await reply.json() if reply.status != 204 else {}
+                        return found
+                    error = await _error_of(reply)
+                    if reply.status not in _AGAIN or attempt == _RETRIES:
+                        raise error
+                    pause = float(reply.headers.get("Retry-After", "1"))
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if attempt == _RETRIES:
+                    raise self._unreachable(error) from error
+                pause = 0.3 * 2**attempt
+            await asyncio.sleep(min(pause, _PAUSE_SECONDS_MAX))
+        raise AssertionError("the last try returns or raises")
+
+    def _unreachable(self, error: BaseException) -> ClientError:
+        reason = str(error) or type(error).__name__
+        hint = "is it running? `tidestore run` starts one here; TIDESTORE_URL names another"
+        return ClientError(f"cannot reach the gateway at {self._url}: {reason}", hint=hint)
+
+
+def _plain(parameters: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in parameters.items() if value is not None}
+
+
+async def _error_of(reply: aiohttp.ClientResponse) -> ClientError:
+    try:
+        problem = await reply.json(content_type=None)
+        return ClientError(
+            f"{problem.get('detail', reply.reason)}",
+            status=reply.status,
+            code=str(problem.get("code", "")),
+            hint=str(problem.get("hint", "")),
+        )
+    except (ValueError, aiohttp.ClientError, AttributeError):
+        return ClientError(f"the gateway answered {reply.status} {reply.reason}", status=reply.status)

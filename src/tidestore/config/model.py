@@ -1,0 +1,102 @@
+"""The configuration of a store as a value, and the settings of each process made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidestore.api.settings import GatewaySettings, Limits, ReplicaEntry, StagingEntry
+from tidestore.connectors.credentials import Secret, StoreAddress
+from tidestore.connectors.kafka import KafkaSettings
+from tidestore.schemas.objects import DatasetName, ReplicaName
+from tidestore.schemas.topics import Topics
+from tidestore.streams.settings import FeedsSettings, ReplicaSettings, WorkerSettings
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text says where and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaConfig:
+    """One replica as configured."""
+
+    name: ReplicaName
+    url: str
+    incarnation: int
+    address: StoreAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that tidestore.toml says."""
+
+    kafka: KafkaSettings
+    topics: Topics
+    replicas: tuple[ReplicaConfig, ...]
+    origin: ReplicaName
+    datasets: tuple[DatasetName, ...]
+    data_folder: Path
+    host: str
+    port: int
+    tokens: dict[str, str]
+    seal_key: Secret
+    hook_networks: tuple[str, ...]
+    staging: tuple[StagingEntry, ...]
+    limits: Limits
+    is_local: bool
+
+    def gateway(self, gateway_id: str = "0", port: int | None = None) -> GatewaySettings:
+        """The settings of one gateway process."""
+        return GatewaySettings(
+            kafka=self.kafka,
+            topics=self.topics,
+            replicas=tuple(
+                ReplicaEntry(item.name, item.incarnation, item.address, item.url)
+                for item in self.replicas
+            ),
+            origin=self.origin,
+            data_folder=self.data_folder / f"gateway-{gateway_id}",
+            host=self.host,
+            port=self.port if port is None else port,
+            tokens=self.tokens,
+            datasets=self.datasets,
+            staging=self.staging,
+            limits=self.limits,
+            seal_key=self.seal_key,
+            hook_networks=self.hook_networks,
+            gateway_id=gateway_id,
+            is_local=self.is_local,
+        )
+
+    def worker(self, replica: str, worker_id: str = "0") -> WorkerSettings:
+        """The settings of one worker of a replica; raises ConfigError for an unknown one."""
+        mine = next((item for item in self._replicas if item.name == replica), None)
+        if mine is None:
+            names = ", ".join(item.name for item in self.replicas)
+            raise ConfigError(f"there is no replica {replica!r}; configured are {names}")
+        return WorkerSettings(
+            kafka=self.kafka,
+            topics=self.topics,
+            replica=mine,
+            replicas=self._replicas,
+            data_folder=self.data_folder / f"worker-{replica}-{worker_id}",
+            worker_id=worker_id,
+        )
+
+    def feeds(self, worker_id: str = "0") -> FeedsSettings:
+        """The settings of one feeds worker."""
+        return FeedsSettings(
+            kafka=self.kafka,
+            topics=self.topics,
+            replicas=self._replicas,
+            data_folder=self.data_folder / f"feeds-{worker_id}",
+            datasets=self.datasets,
+            worker_id=worker_id,
+        )
+
+    @property
+    def _replicas(self) -> tuple[ReplicaSettings, ...]:
+        return tuple(
+            ReplicaSettings(item.name, item.incarnation, item.address) for item in self.replicas
+        )

@@ -1,0 +1,303 @@
+"""The feed: log and copies joined into `changes.<dataset>`, in order per key, each change once.
+
+    log --Faust agent--> Intake --> Announcer --append--> changes.<dataset>
+    copies.*, changes.* --View--> touched keys --^              (claims and stamps as for copies)
+
+Hooks, streams and outsiders read `changes.*` and nothing else, so that order and cursor are one.
+A log record is finished when its announcement is confirmed; what a copy's record owes is found in the
+view. Killed between two appends: the view of our own past words tells where to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from tidestore.connectors.holdings import Holdings
+from tidestore.connectors.kafka import LogError
+from tidestore.connectors.log import LogWriter
+from tidestore.connectors.provision import provision
+from tidestore.connectors.view import View
+from tidestore.schemas.events import ChangeAnnounced, ObjectRedacted, ObjectWritten
+from tidestore.schemas.manifests import read_file_manifest
+from tidestore.schemas.objects import Kind, MalformedError, find_key_parts
+from tidestore.schemas.topics import partition_of
+from tidestore.streams.announce import announcements, first_announcement
+from tidestore.streams.feeds_view import FeedsFold, FeedsQueries, Touched
+from tidestore.streams.intake import Intake
+from tidestore.streams.member import Assignee, GroupMember
+from tidestore.streams.settings import FeedsSettings
+
+LOGGER: Final = logging.getLogger("tidestore.feeds")
+
+T = TypeVar("T")
+
+_RECORD_PAUSE_SECONDS: Final = 1.0
+_MEMORIES_MAX: Final = 5_000
+
+
+class Announcer:
+    """Announces changes of keys, one at a time per key. Belongs to the worker's event loop."""
+
+    def __init__(
+        self, settings: FeedsSettings, writer: LogWriter, view: View, holdings: dict[str, Holdings]
+    ) -> None:
+        self._settings = settings
+        self._writer = writer
+        self._view = view
+        self._queries = FeedsQueries(view)
+        self._holdings = holdings
+        self._addresses = {item.name: item.address for item in settings.replicas}
+        self._busy: dict[str, asyncio.Future[None]] = {}
+        # Announcements that are confirmed and not folded yet: topic, partition, offset, record.
+        self._recent: dict[str, tuple[str, int, int, ChangeAnnounced]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def handle(self, event: ObjectWritten | ObjectRedacted, log_offset: int) -> None:
+        """Announce a record of the log, and what its copies owe by now."""
+        if isinstance(event, ObjectRedacted):
+            return
+        async with self._alone(event.key):
+            if self._last(event.key) is None:
+                first = first_announcement(
+                    event,
+                    log_offset,
+                    name=_name_of(event),
+                    expected=tuple(str(item.name) for item in self._settings.replicas),
+                )
+                if not await self._say(first):
+                    return
+            await self._catch_up(event.key)
+
+    async def hand_over(self, event: ObjectWritten, log_offset: int, lease_ms: int) -> bool:
+        """Nothing else remembers an announcement: its record stays unfinished until it is made."""
+        del event, log_offset, lease_ms
+        return False
+
+    async def park_unreadable(self, key: str, log_offset: int, reason: str) -> None:
+        """The replicas' workers set poison aside; there is nothing to announce about it."""
+        del key, log_offset, reason
+
+    def touch(self, touched: list[Touched]) -> None:
+        """Copies of these keys changed: look at those whose partition we hold."""
+        ours = {p for p, _ in touched if any(h.stamp(p) is not None for h in self._holdings.values())}
+        for key in {key for partition, key in touched if partition in ours}:
+            task = asyncio.create_task(self._touched(key))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def held(self, partition: int) -> None:
+        """A partition was taken: announce what its last owner still owed."""
+        self.touch([(partition, key) for key in self._queries.owed(partition)])
+
+    def repeat(self, topic: str, partition: int, late: ChangeAnnounced) -> None:
+        """A late word of another worker stands behind the right one: say the right one again."""
+        holdings = self._holdings.get(topic)
+        if holdings is None or holdings.stamp(partition) is None:
+            return
+
+        async def again() -> None:
+            right = late if holdings.is_mine(late.claim) else self._last(late.key)
+            if right is not None:
+                await self._say(right)
+
+        task = asyncio.create_task(again())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Stop what is under way; it is found again by whoever takes the partitions."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _touched(self, key: str) -> None:
+        async with self._alone(key):
+            await self._catch_up(key)
+
+    async def _catch_up(self, key: str) -> None:
+        last = self._last(key)
+        if last is None:  # its log record comes, and looks at the copies then
+            return
+        urls = {name: address.native_url(key) for name, address in self._addresses.items()}
+        for change in announcements(last, self._queries.copies(key), urls):
+            if not await self._say(change):
+                return
+
+    def _last(self, key: str) -> ChangeAnnounced | None:
+        memory = self._recent.get(key)
+        if memory is not None:
+            topic, partition, offset, record = memory
+            if self._view.offset_next(topic, partition) <= offset:
+                return record
+            del self._recent[key]
+        return self._queries.announced(key)
+
+    def _topic_of(self, key: str) -> str:
+        parts = find_key_parts(key)
+        return self._settings.topics.changes(parts.dataset) if parts is not None else ""
+
+    async def _say(self, change: ChangeAnnounced) -> bool:
+        """Append until confirmed; False when the partition is not ours any more."""
+        topic = self._topic_of(change.key)
+        partition = partition_of(change.key, self._settings.topics.partitions)
+        holdings = self._holdings.get(topic)
+        if holdings is None:
+            LOGGER.error("%s is of a dataset that is not configured", change.key)
+            return True
+        while True:
+            stamp = await holdings.await_stamp(partition)
+            if stamp is None:
+                return False
+            stamped = replace(change, claim=stamp, announced_at_ms=int(time.time() * 1000))
+            try:
+                placed = await self._writer.append(topic, partition, change.key, stamped)
+            except LogError as error:
+                LOGGER.warning("cannot announce %s yet: %s", change.key, error)
+                await asyncio.sleep(_RECORD_PAUSE_SECONDS)
+                continue
+            self._recent[change.key] = (topic, partition, placed.offset, stamped)
+            if len(self._recent) > _MEMORIES_MAX:
+                self._forget_folded()
+            return True
+
+    def _forget_folded(self) -> None:
+        self._recent = {
+            key: memory
+            for key, memory in self._recent.items()
+            if self._view.offset_next(memory[0], memory[1]) <= memory[2]
+        }
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, key: str) -> AsyncIterator[None]:
+        while (other := self._busy.get(key)) is not None:
+            await asyncio.wait([other])
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._busy[key] = done
+        try:
+            yield
+        finally:
+            del self._busy[key]
+            done.set_result(None)
+
+
+class AllHeld:
+    """Claims on every feed topic at once: a partition is ours when all of them are."""
+
+    def __init__(self, holdings: list[Holdings]) -> None:
+        self._holdings = holdings
+
+    async def await_stamp(self, partition: int) -> int | None:
+        """See intake.Stamps."""
+        stamps = [await holdings.await_stamp(partition) for holdings in self._holdings]
+        return None if None in stamps else stamps[0]
+
+
+class FeedsWorker:
+    """One worker of the feeds. Runs until stopped or until it has to be started again."""
+
+    def __init__(self, settings: FeedsSettings) -> None:
+        self._settings = settings
+        self._name = f"feeds-{settings.worker_id}"
+        self._stack = contextlib.AsyncExitStack()
+        self._announcer: Announcer | None = None
+        self._holdings: dict[str, Holdings] = {}
+
+    async def start(self) -> None:
+        """Open everything and join the group. Raises LogError."""
+        settings, topics = self._settings, self._settings.topics
+        replicas = [(item.name, item.incarnation) for item in settings.replicas]
+        specs = topics.specs(replicas, list(settings.datasets))
+        await provision(settings.kafka, specs, replication=topics.replication)
+        writer = LogWriter(settings.kafka)
+        await writer.start()
+        self._stack.push_async_callback(writer.stop)
+        loop = asyncio.get_running_loop()
+        fold = FeedsFold(
+            lambda touched: _soon(loop, self._touched, touched),
+            lambda claims: _soon(loop, self._claimed, claims),
+            lambda late: _soon(loop, self._overruled, late),
+        )
+        feeds = [topics.changes(dataset) for dataset in settings.datasets]
+        copies = [topics.copies(name, life) for name, life in replicas]
+        view = View(settings.data_folder / "feeds.sqlite", fold, settings.kafka, [*feeds, *copies])
+        await view.start()
+        self._stack.push_async_callback(view.stop)
+        worker = f"{self._name}/{os.getpid()}"
+        for topic in feeds:
+            held = Holdings(writer, view, topic, worker, self._held)
+            self._stack.push_async_callback(held.close)
+            self._holdings[topic] = held
+        self._announcer = Announcer(settings, writer, view, self._holdings)
+        intake = Intake(
+            self._announcer,
+            AllHeld(list(self._holdings.values())),
+            writer,
+            poison_topic=None,
+            name=self._name,
+            seek=lambda partition, offset: self._member.seek(partition, offset),
+        )
+        assignees: list[Assignee] = list(self._holdings.values())
+        self._member = GroupMember(
+            f"{topics.prefix}feeds",
+            topics.log,
+            settings.kafka,
+            intake,
+            assignees,
+            worker_id=settings.worker_id,
+            session_seconds=settings.session_seconds,
+            data_folder=settings.data_folder,
+        )
+        await self._member.start()
+        LOGGER.info("%s: ready", self._name)
+
+    async def run(self) -> None:
+        """Wait for the end."""
+        await self._member.run()
+
+    async def stop(self) -> None:
+        """Finish what is under way and close everything."""
+        if hasattr(self, "_member"):
+            await self._member.stop()
+        if self._announcer is not None:
+            self._announcer.close()
+        await self._stack.aclose()
+
+    async def _held(self, partition: int) -> None:
+        if self._announcer is not None:
+            await self._announcer.held(partition)
+
+    def _touched(self, touched: list[Touched]) -> None:
+        if self._announcer is not None:
+            self._announcer.touch(touched)
+
+    def _claimed(self, claims: list[tuple[str, int, int, str]]) -> None:
+        for topic, partition, offset, worker in claims:
+            if topic in self._holdings:
+                self._holdings[topic].claimed(partition, offset, worker)
+
+    def _overruled(self, late: list[tuple[str, int, ChangeAnnounced]]) -> None:
+        for topic, partition, change in late:
+            if self._announcer is not None:
+                self._announcer.repeat(topic, partition, change)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[T], None], value: T) -> None:
+    """Called in the view's thread; the loop may be closing."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, value)
+
+
+def _name_of(event: ObjectWritten) -> str | None:
+    parts = find_key_parts(event.key)
+    if parts is None or parts.kind is not Kind.FILE or event.data is None:
+        return None
+    try:
+        return read_file_manifest(event.data).name
+    except MalformedError:
+        return None
