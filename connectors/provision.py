@@ -43,6 +43,21 @@ async def provision(settings: KafkaSettings, specs: list[TopicSpec], *, replicat
     await asyncio.to_thread(_provision, settings, specs, replication)
 
 
+async def check_topics(settings: KafkaSettings, specs: list[TopicSpec]) -> list[str]:
+    """Check the topics that exist and create none; the names of those that do not exist."""
+
+    def check() -> list[str]:
+        admin = AdminClient(settings.client(), logger=QuietLogger())
+        try:
+            known = admin.list_topics(timeout=_REQUEST_SECONDS).topics
+            _check(admin, [spec for spec in specs if spec.name in known], settings.bootstrap)
+        except KafkaException as error:
+            raise translate_kafka(error) from None
+        return [spec.name for spec in specs if spec.name not in known]
+
+    return await asyncio.to_thread(check)
+
+
 def _provision(settings: KafkaSettings, specs: list[TopicSpec], replication: int) -> None:
     admin = AdminClient(settings.client(), logger=QuietLogger())
     try:

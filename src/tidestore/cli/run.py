@@ -72,6 +72,7 @@ def smoke(environ: dict[str, str]) -> None:
         with _Stopping(stack):
             begun = time.monotonic()
             _start(stack, console)
+            show_first_write(stack, console)
             is_ok = run_smoke(stack, console, begun)
     sys.exit(0 if is_ok else 1)
 

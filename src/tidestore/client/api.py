@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
@@ -29,6 +30,17 @@ class ClientError(Exception):
         self.status = status
         self.code = code
         self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a HEAD says of an object."""
+
+    sha256: str
+    size: int
+    content_type: str
+    name: str
+    replica: str
 
 
 class Client:
@@ -83,6 +95,27 @@ class Client:
             cursor = page.get("next")
             if cursor is None:
                 return
+
+    async def head(self, path: str, **parameters: Any) -> Head:
+        """What a HEAD says of an object; raises ClientError."""
+        assert self._session is not None, "use it as a context manager"  # noqa: S101
+        try:
+            async with self._session.head(
+                self._url + path, params=_plain(parameters), allow_redirects=True
+            ) as reply:
+                if reply.status >= 400:
+                    hint = "`tidestore ls` shows what is there"
+                    raise ClientError(f"{path}: {reply.reason}", status=reply.status, hint=hint)
+                disposition = reply.content_disposition
+                return Head(
+                    sha256=reply.headers.get("ETag", "").strip('"'),
+                    size=int(reply.headers.get("Content-Length", "0")),
+                    content_type=reply.content_type,
+                    name=(disposition.filename if disposition else None) or "",
+                    replica=reply.headers.get("Tidestore-Replica", ""),
+                )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from error
 
     async def read(self, path: str, **parameters: Any) -> AsyncIterator[bytes]:
         """The bytes of an object, redirects followed; raises ClientError."""

@@ -16,7 +16,10 @@ _SECONDS_MAX = 30.0
 
 
 def show_first_write(stack: Stack, console: Console) -> None:
-    """Write the first object, at the first start; at later ones see that it is still there."""
+    """Write the first object, at the first start; at later ones see that it is still there.
+
+    When it is on every replica, every worker is at work: callers that measure begin after this.
+    """
     sha256 = hashlib.sha256(_TEXT).hexdigest()
     token = stack.layout.token.read_text("utf-8").strip()
 

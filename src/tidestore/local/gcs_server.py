@@ -95,6 +95,7 @@ class _Handler(RequestHandler):  # type: ignore[misc]
     """One request at a time, whatever the number of connections."""
 
     lock = threading.Lock()
+    disable_nagle_algorithm = True
 
     def __init__(self, storage: JournaledStorage, *args: Any) -> None:
         super().__init__(storage, *args)
@@ -104,21 +105,30 @@ class _Handler(RequestHandler):  # type: ignore[misc]
         with contextlib.suppress(ConnectionError):
             super().handle_one_request()
 
-    def parse_request(self) -> bool:
-        """Read the head without the lock, the rest with it."""
-        is_complete: bool = super().parse_request()
-        return is_complete
+    def do_GET(self) -> None:
+        """Serve one request, with the library's state to ourselves; so for every method."""
+        with _Handler.lock:
+            super().do_GET()
 
-    def __getattribute__(self, name: str) -> Any:
-        found = super().__getattribute__(name)
-        if name.startswith("do_"):
+    def do_POST(self) -> None:
+        """See do_GET."""
+        with _Handler.lock:
+            super().do_POST()
 
-            def locked() -> None:
-                with _Handler.lock:
-                    found()
+    def do_PUT(self) -> None:
+        """See do_GET."""
+        with _Handler.lock:
+            super().do_PUT()
 
-            return locked
-        return found
+    def do_PATCH(self) -> None:
+        """See do_GET."""
+        with _Handler.lock:
+            super().do_PATCH()
+
+    def do_DELETE(self) -> None:
+        """See do_GET."""
+        with _Handler.lock:
+            super().do_DELETE()
 
 
 class _Server(ThreadingHTTPServer):

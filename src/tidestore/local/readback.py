@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ class ReplicaPlace:
     credentials: dict[str, str]
 
 
-def places_of(config: Path) -> list[ReplicaPlace]:
+def places_of(config: Path, environ: Mapping[str, str] | None = None) -> list[ReplicaPlace]:
     """The replicas in a tidestore.toml, with their credentials in clear."""
     document = tomllib.loads(config.read_text("utf-8"))
     found = []
     for item in document["replicas"]:
         credentials = {
-            name: _secret(config.parent, str(reference))
+            name: _secret(config.parent, str(reference), environ or {})
             for name, reference in item.get("credentials", {}).items()
         }
         found.append(ReplicaPlace(item["name"], item["url"], credentials))
@@ -102,6 +102,8 @@ def _read_folder(place: ReplicaPlace, prefix: str) -> Iterator[tuple[str, int, s
             yield path.relative_to(root).as_posix(), len(data), hashlib.sha256(data).hexdigest()
 
 
-def _secret(folder: Path, reference: str) -> str:
+def _secret(folder: Path, reference: str, environ: Mapping[str, str]) -> str:
     kind, _, rest = reference.partition(":")
+    if kind == "env":
+        return environ.get(rest, "")
     return (folder / rest).read_text("utf-8").strip() if kind == "file" else rest

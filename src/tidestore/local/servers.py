@@ -88,10 +88,9 @@ def s3_server(
                 "MINIO_UPDATE": "off",
             },
         )
-    command = Path(sys.executable).with_name("localbucket")
     return StoreServer(
         kind=kind,
-        command=[str(command), str(folder), "--port", str(port)],
+        command=[sys.executable, "-m", "tidestore.local.s3_server", str(folder), "--port", str(port)],
         ready_url=base,
         url=f"{url}&capabilities=localbucket",
         credentials={"access_key_id": "plain:local", "secret_access_key": "plain:local"},

@@ -1,0 +1,80 @@
+"""Reading a topic once, from its beginning to what is its end now: for people and for checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from tidestore.connectors.kafka import (
+    KafkaSettings,
+    LogRefusedError,
+    QuietLogger,
+    translate_kafka,
+)
+from tidestore.connectors.view import Folded
+from tidestore.schemas.codec import CodecError, decode
+
+_REQUEST_SECONDS: Final = 10
+# A partition that gives nothing for this long while more is promised is reported, not waited for.
+_SILENCE_SECONDS: Final = 15.0
+
+
+def read_topic(settings: KafkaSettings, topic: str, key: str | None = None) -> Iterator[Folded]:
+    """All records of a topic, partition by partition; unreadable ones with their reason.
+
+    Blocks. Raises LogError.
+    """
+    consumer = Consumer(
+        settings.client(
+            **{
+                "group.id": "tidestore-tail",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+            }
+        ),
+        logger=QuietLogger(),
+    )
+    try:
+        found = consumer.list_topics(topic, timeout=_REQUEST_SECONDS).topics[topic]
+        if found.error is not None:
+            raise LogRefusedError(f"{topic}: {found.error.str()}")
+        for partition in sorted(found.partitions):
+            yield from _partition(consumer, topic, partition, key)
+    except KafkaException as error:
+        raise translate_kafka(error) from None
+    finally:
+        consumer.close()
+
+
+def _partition(
+    consumer: Consumer, topic: str, partition: int, key: str | None
+) -> Iterator[Folded]:
+    place = TopicPartition(topic, partition)
+    first, end = consumer.get_watermark_offsets(place, timeout=_REQUEST_SECONDS)
+    if first >= end:
+        return
+    consumer.assign([TopicPartition(topic, partition, first)])
+    while True:
+        message = consumer.poll(_SILENCE_SECONDS)
+        if message is None:
+            raise LogRefusedError(f"{topic}/{partition} gave nothing for {_SILENCE_SECONDS:.0f} s")
+        error = message.error()
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                return
+            raise translate_kafka(error)
+        offset, raw_key, raw = message.offset() or 0, message.key() or b"", message.value()
+        text = raw_key.decode("utf-8", "replace") if isinstance(raw_key, bytes) else raw_key
+        if key is None or text == key:
+            event, reason = None, "has no value"
+            try:
+                event = decode(raw) if isinstance(raw, bytes) else None
+            except CodecError as failure:
+                reason = str(failure)
+            _, moment = message.timestamp()
+            yield Folded(topic, partition, offset, text, event, moment, "" if event else reason)
+        if offset + 1 >= end:
+            return

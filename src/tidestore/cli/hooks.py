@@ -1,0 +1,79 @@
+"""`tidestore hook`: register, list and remove webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tidestore.cli.connect import connect_options, find_connection
+from tidestore.cli.output import fail, print_json, run_async
+from tidestore.client import Client, ClientError
+
+
+@click.group()
+def hook() -> None:
+    """Webhooks: who is told when objects are written and arrive."""
+
+
+@hook.command("add")
+@click.argument("target")
+@click.option("--event", "events", multiple=True, default=("*",), help="Which events; all by default.")
+@click.option("--secret", help="The signing secret; one is made if you give none.")
+@click.option("--earliest", is_flag=True, help="Also tell what was announced before.")
+@connect_options
+@click.pass_obj
+def add(
+    environ: dict[str, str],
+    target: str,
+    events: tuple[str, ...],
+    secret: str | None,
+    earliest: bool,  # noqa: FBT001
+    data_folder: Path,
+    url: str | None,
+    dataset: str,
+) -> None:
+    """Register a hook that is POSTed to TARGET. Prints it, its secret included, as JSON."""
+    config = {"url": target, **({"secret": secret} if secret else {})}
+    document = {"name": "web", "events": list(events), "config": config}
+    document["start"] = "earliest" if earliest else "now"
+    _speak(environ, data_folder, url, lambda c: c.post("/v1/hooks", document, dataset=dataset))
+
+
+@hook.command("list")
+@connect_options
+@click.pass_obj
+def list_(environ: dict[str, str], data_folder: Path, url: str | None, dataset: str) -> None:
+    """List the hooks of a dataset, one JSON document per line."""
+    _speak(environ, data_folder, url, lambda c: c.get("/v1/hooks", dataset=dataset))
+
+
+@hook.command("remove")
+@click.argument("hook_id")
+@connect_options
+@click.pass_obj
+def remove(
+    environ: dict[str, str], hook_id: str, data_folder: Path, url: str | None, dataset: str
+) -> None:
+    """Remove a hook; nothing more is sent to it."""
+    _speak(
+        environ, data_folder, url, lambda c: c.delete(f"/v1/hooks/{hook_id}", dataset=dataset)
+    )
+
+
+def _speak(environ: dict[str, str], data_folder: Path, url: str | None, call: Any) -> None:
+    connection = find_connection(environ, data_folder, url)
+
+    async def work() -> Any:
+        async with Client(connection.url, connection.token) as client:
+            asked: Coroutine[Any, Any, Any] = call(client)
+            return await asked
+
+    try:
+        found = run_async(work)
+    except ClientError as error:
+        fail(str(error), error.hint)
+    for item in found if isinstance(found, list) else [found] if found else []:
+        print_json(item)

@@ -1,0 +1,84 @@
+"""`tidestore status`: the replicas as a table, live if wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from tidestore.cli.connect import connect_options, find_connection
+from tidestore.cli.output import fail, print_json, run_async
+from tidestore.client import Client, ClientError
+
+_REFRESH_SECONDS = 1.0
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Keep the table up to date until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@connect_options
+@click.pass_obj
+def status(
+    environ: dict[str, str],
+    watch: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+    data_folder: Path,
+    url: str | None,
+    dataset: str,
+) -> None:
+    """Show every replica: what is there, how far it is behind, what is parked."""
+    del dataset  # the same for all
+    connection = find_connection(environ, data_folder, url)
+    console = Console(highlight=False)
+
+    async def work() -> None:
+        async with Client(connection.url, connection.token) as client:
+            document = await client.get("/v1/replicas")
+            if as_json:
+                print_json(document)
+                return
+            if not watch:
+                console.print(_table(document))
+                return
+            with Live(_table(document), console=console, auto_refresh=False) as live:
+                while True:
+                    await asyncio.sleep(_REFRESH_SECONDS)
+                    live.update(_table(await client.get("/v1/replicas")), refresh=True)
+
+    try:
+        run_async(work)
+    except ClientError as error:
+        fail(str(error), error.hint)
+
+
+def _table(document: dict[str, Any]) -> Table:
+    table = Table(title=f"{document['objects']} objects in the log", title_justify="left")
+    for name in ("replica", "present", "pending", "waiting", "parked", "bytes behind", "lag", "where"):
+        table.add_column(name, justify="left" if name in ("replica", "where") else "right")
+    for replica in document["replicas"]:
+        lag = replica["lag"]
+        name = replica["name"] + (" (origin)" if replica["is_origin"] else "")
+        table.add_row(
+            name,
+            str(replica["present"]),
+            str(lag["objects"]),
+            str(replica["waiting"]),
+            str(replica["parked"]),
+            _bytes(lag["bytes"]),
+            f"{lag['seconds']:.1f} s" if lag["objects"] else "-",
+            replica["url"],
+        )
+    return table
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
