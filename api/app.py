@@ -36,6 +36,7 @@ from tidestore.connectors.layers import StoreMetrics
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.provision import provision
 from tidestore.connectors.registry import make_store
+from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view import View
 from tidestore.connectors.webhook import WebhookSender
 from tidestore.schemas.events import TaskChanged
@@ -49,7 +50,9 @@ _FIRST_FOLD_SECONDS_MAX: Final = 3_600
 STOP_SECONDS: Final = 10.0
 
 
-async def make_gateway(settings: GatewaySettings, stack: contextlib.AsyncExitStack) -> web.Application:
+async def make_gateway(
+    settings: GatewaySettings, stack: contextlib.AsyncExitStack
+) -> web.Application:
     """Open everything a gateway needs and return its application, ready to serve.
 
     What is opened is closed by `stack`, in reverse order. Raises StoreError, LogError,
@@ -61,7 +64,7 @@ async def make_gateway(settings: GatewaySettings, stack: contextlib.AsyncExitSta
     await provision(settings.kafka, specs, replication=topics.replication)
     registry = CollectorRegistry()
     metrics, store_metrics = GatewayMetrics(registry), StoreMetrics(registry)
-    stores = {}
+    stores: dict[str, ObjectStore] = {}
     for entry in settings.replicas:
         store = make_store(entry.name, entry.address, store_metrics)
         stack.push_async_callback(store.close)
@@ -90,9 +93,7 @@ async def make_gateway(settings: GatewaySettings, stack: contextlib.AsyncExitSta
         await each.start()
         stack.push_async_callback(each.stop)
     epoch = await settle_replicas(settings, writer, replicas_view)
-    index = Index(
-        view, writer, topics, catch_up_seconds=settings.limits.catch_up_seconds_max
-    )
+    index = Index(view, writer, topics, catch_up_seconds=settings.limits.catch_up_seconds_max)
     await _read_first(writer, view, settings)
     gateway = Gateway(
         settings=settings,
@@ -245,7 +246,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
         await site.start()
-        LOGGER.info("gateway %s listens on %s:%d", settings.gateway_id, settings.host, settings.port)
+        LOGGER.info(
+            "gateway %s listens on %s:%d", settings.gateway_id, settings.host, settings.port
+        )
         await stop.wait()
-
-

@@ -31,7 +31,9 @@ async def chunks_of(request: web.Request) -> AsyncIterator[bytes]:
             async with asyncio.timeout(idle_seconds):
                 chunk = await request.content.readany()
         except TimeoutError:
-            raise Problem(408, "stalled", f"no byte of the body came for {idle_seconds:g} s") from None
+            raise Problem(
+                408, "stalled", f"no byte of the body came for {idle_seconds:g} s"
+            ) from None
         except (ClientPayloadError, PayloadEncodingError, TransferEncodingError, OSError) as error:
             raise ChecksumMismatchError("read", "", detail=f"the body was cut: {error}") from None
         if not chunk:

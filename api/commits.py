@@ -2,7 +2,8 @@
 
 Everything a manifest names must be in the log already, in the same dataset: the index answers that,
 after it has caught up with the log once if something seems to be missing (design point 8). No store
-is asked about any reference, so a bundle of 10,000 files costs what one of 10 does, but for its bytes.
+is asked about any reference, so a bundle of 10,000 files costs what one of 10 does, but for its
+bytes.
 """
 
 from __future__ import annotations
@@ -185,7 +186,9 @@ def _read_links(entries: list[Any]) -> list[Link]:
 
 
 async def _in_thread(call: Any, entries: list[Any]) -> Any:
-    return await asyncio.to_thread(call, entries) if len(entries) >= _THREAD_ENTRIES else call(entries)
+    return (
+        await asyncio.to_thread(call, entries) if len(entries) >= _THREAD_ENTRIES else call(entries)
+    )
 
 
 def _bundle_entry(
@@ -223,6 +226,6 @@ def _refuse_unknown(body: dict[str, Any], known: set[str]) -> None:
     """A misspelt member would be dropped in silence; the writer should hear of it."""
     unknown = body.keys() - known
     if unknown:
-        name = sorted(unknown)[0][:50]
+        name = min(unknown)[:50]
         hint = "known are " + ", ".join(sorted(known))
         raise MalformedError("body", f"has the unknown member {name!r}", hint=hint)

@@ -82,9 +82,7 @@ def single_parameter(request: web.Request, name: str) -> str | None:
     return values[0] if values else None
 
 
-def number_parameter(
-    request: web.Request, name: str, default: int, low: int, high: int
-) -> int:
+def number_parameter(request: web.Request, name: str, default: int, low: int, high: int) -> int:
     """A query parameter that is a whole number within bounds; raises MalformedError."""
     text = single_parameter(request, name)
     if text is None:

@@ -91,9 +91,7 @@ class IndexFold:
 
     version = 1
 
-    def __init__(
-        self, replicas: dict[str, str], on_keys: Callable[[set[str]], None]
-    ) -> None:
+    def __init__(self, replicas: dict[str, str], on_keys: Callable[[set[str]], None]) -> None:
         self._replicas = replicas
         self._on_keys = on_keys
 

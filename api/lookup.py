@@ -108,7 +108,7 @@ class Index:
         found: dict[str, ObjectRow] = {}
         for batch in _batches(keys):
             marks = ", ".join("?" * len(batch))
-            rows = self._view.query(f"SELECT * FROM objects WHERE key IN ({marks})", batch)  # noqa: S608
+            rows = self._view.query(f"SELECT * FROM objects WHERE key IN ({marks})", batch)
             found.update((row["key"], _object(row)) for row in rows)
         return found
 
@@ -128,9 +128,7 @@ class Index:
         )
         return [_object(row) for row in rows]
 
-    def page(
-        self, dataset: DatasetName, kind: Kind, after: str, limit: int
-    ) -> list[ObjectRow]:
+    def page(self, dataset: DatasetName, kind: Kind, after: str, limit: int) -> list[ObjectRow]:
         """The next objects of a kind after a key, in key order."""
         prefix = kind_prefix(dataset, kind)
         rows = self._view.query(
@@ -147,7 +145,7 @@ class Index:
             targets.append(f"{parts.dataset}/{parts.kind.plural}/{parts.uuid}")
         marks = ", ".join("?" * len(targets))
         rows = self._view.query(
-            f"SELECT reason, released_to FROM redacted WHERE target IN ({marks})",  # noqa: S608
+            f"SELECT reason, released_to FROM redacted WHERE target IN ({marks})",
             targets,
         )
         return (rows[0]["reason"], rows[0]["released_to"]) if rows else None
@@ -175,7 +173,7 @@ class Index:
         found: dict[str, dict[str, CopyRow]] = {key: {} for key in keys}
         for batch in _batches(keys):
             marks = ", ".join("?" * len(batch))
-            rows = self._view.query(f"SELECT * FROM copies WHERE key IN ({marks})", batch)  # noqa: S608
+            rows = self._view.query(f"SELECT * FROM copies WHERE key IN ({marks})", batch)
             for row in rows:
                 found[row["key"]][row["replica"]] = _copy(row)
         return found
@@ -213,7 +211,9 @@ class Index:
 
     def written_count(self) -> int:
         """How many objects the log has."""
-        rows = self._view.query("SELECT coalesce(sum(objects), 0) FROM totals WHERE name = 'written*'")
+        rows = self._view.query(
+            "SELECT coalesce(sum(objects), 0) FROM totals WHERE name = 'written*'"
+        )
         return int(rows[0][0])
 
     # Waiting.

@@ -7,9 +7,10 @@
                                    damage: repair | another writer's: 409
 
 Crash points. Before 1 is complete: nothing is visible, nobody heard anything. Between 1 and 2: the
-object is at the origin and the log knows nothing; the writer got no answer and sends it again, finds
-equal bytes, and the event is appended then (design point 1). After 2: the writer may send it again
-and gets 200. The index is asked only after the create has said "taken": it never decides a write.
+object is at the origin and the log knows nothing; the writer got no answer and sends it again,
+finds equal bytes, and the event is appended then (design point 1). After 2: the writer may send it
+again and gets 200. The index is asked only after the create has said "taken": it never decides a
+write.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class OriginWriter:
         return Outcome(is_new=True, position=await self._append(key, value), sums=sums)
 
     async def _is_equal(self, key: ObjectKey, info: ObjectInfo, sums: Checksums) -> bool:
-        """Whether the object at the origin has these bytes; reads them back if nothing else tells."""
+        """Whether the origin's object has these bytes; reads them back if nothing else tells."""
         if info.proves(sums):
             return True
         if info.differs_from(sums):
@@ -197,9 +198,7 @@ class OriginWriter:
 
     async def _append(self, key: ObjectKey, value: bytes) -> Position:
         partition = partition_of(key, self._topics.partitions)
-        placed = await self._writer.append_bytes(
-            self._topics.log, partition, key.encode(), value
-        )
+        placed = await self._writer.append_bytes(self._topics.log, partition, key.encode(), value)
         return Position(self._topics.generation, placed.partition, placed.offset)
 
     def _event(
@@ -222,7 +221,7 @@ class OriginWriter:
 
 
 def _conflict(key: ObjectKey, row: ObjectRow | None) -> Problem:
-    more = {"key": key}
+    more: dict[str, str] = {"key": key}
     if row is not None:
         more["sha256"] = row.sha256
     return Problem(

@@ -137,7 +137,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def _problem_of_http(error: web.HTTPException) -> Problem:
-    """aiohttp's own refusals: no route, wrong method, too large."""
+    """Aiohttp's own refusals: no route, wrong method, too large."""
     codes = {404: "no_such_path", 405: "method_not_allowed", 413: "too_large"}
     headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
     code = codes.get(error.status, "refused")
@@ -151,7 +151,7 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
         return await handler(request)
     except (ConnectionResetError, ConnectionAbortedError):
         raise
-    except Exception as error:  # noqa: BLE001  the one place where all of them end
+    except Exception as error:
         if isinstance(error, web.HTTPException) and error.status < 400:
             raise
         return problem_of(error).response(request.get("request_id", ""))

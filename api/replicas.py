@@ -78,7 +78,7 @@ async def settle_replicas(settings: GatewaySettings, writer: LogWriter, view: Vi
         raise MalformedError(
             "origin",
             f"is {settings.origin!r} here, but this store's log says {row['replica']!r}",
-            hint=f"set origin = \"{row['replica']}\" in tidestore.toml",
+            hint=f'set origin = "{row["replica"]}" in tidestore.toml',
         )
     return int(row["epoch"])
 

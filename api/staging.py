@@ -1,8 +1,9 @@
 """Files whose bytes lie in a staging store: copied by us, hashed by us, then committed.
 
 The blob's key is its hash, which is not known before the bytes were read. Unless the writer says
-what it should be, they are therefore read twice: once to know the key, once to store, and the second
-pass must hash to the first, so a staged object that changes in between is refused, not mixed.
+what it should be, they are therefore read twice: once to know the key, once to store, and the
+second pass must hash to the first, so a staged object that changes in between is refused, not
+mixed.
 
 Only URLs below a registered staging store are read: anything else would let a writer read with our
 credentials what its own could not.
@@ -91,7 +92,15 @@ async def put_staged_file(
         check_sha256(sha256)
     _staging_of(gateway, source_url)
     staged = StagedFile(
-        dataset, uuid, version, name, content_type, source_url, sha256, author.name, author.request_id
+        dataset,
+        uuid,
+        version,
+        name,
+        content_type,
+        source_url,
+        sha256,
+        author.name,
+        author.request_id,
     )
     store, key = await _open(gateway, source_url)
     try:
@@ -118,7 +127,10 @@ async def put_staged_file(
 async def take_staged(
     gateway: Gateway, staged: StagedFile, report: Report
 ) -> tuple[Outcome, ObjectKey, dict[str, Any]]:
-    """Copy a staged object into a blob and commit its file. Raises Problem, StoreError, LogError."""
+    """Copy a staged object into a blob and commit its file.
+
+    Raises Problem, StoreError, LogError.
+    """
     dataset, author = DatasetName(staged.dataset), Author(staged.author, staged.request_id)
     store, source_key = await _open(gateway, staged.source_url)
     try:
@@ -221,9 +233,7 @@ async def _hash_of(store: ObjectStore, key: ObjectKey, size: int) -> str:
     return source.sums.sha256
 
 
-async def _counted(
-    chunks: AsyncIterator[bytes], size: int, report: Report
-) -> AsyncIterator[bytes]:
+async def _counted(chunks: AsyncIterator[bytes], size: int, report: Report) -> AsyncIterator[bytes]:
     done = 0
     async for chunk in chunks:
         done += len(chunk)

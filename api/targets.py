@@ -1,4 +1,4 @@
-"""What a read asks for: from a path and parameters to the bytes that are meant, and where they are."""
+"""What a read asks for: from a path to the bytes that are meant, and where they are."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ class Target:
     def disposition(self) -> str:
         """What a browser does with it: save it, under the file's own last name."""
         last = self.name.rsplit("/", 1)[-1]
-        plain = "".join(ch if ch.isascii() and ch.isalnum() or ch in "._-" else "_" for ch in last)
+        plain = "".join(
+            ch if (ch.isascii() and ch.isalnum()) or ch in "._-" else "_" for ch in last
+        )
         return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(last, safe='')}"
 
 
@@ -186,4 +188,6 @@ def _existing(gateway: Gateway, key: ObjectKey) -> ObjectRow:
 
 
 def _missing(detail: str) -> Problem:
-    return Problem(404, "not_found", detail, hint="a write through another gateway? add ?at=<position>")
+    return Problem(
+        404, "not_found", detail, hint="a write through another gateway? add ?at=<position>"
+    )

@@ -77,7 +77,7 @@ class TasksFold:
             values = [getattr(event, name) for name in _COLUMNS]
             marks = ", ".join("?" * len(_COLUMNS))
             names = ", ".join(_COLUMNS)
-            db.execute(f"INSERT OR REPLACE INTO tasks ({names}) VALUES ({marks})", values)  # noqa: S608
+            db.execute(f"INSERT OR REPLACE INTO tasks ({names}) VALUES ({marks})", values)
 
     def folded(self, records: Sequence[Folded]) -> None:
         """See Fold."""
@@ -141,7 +141,7 @@ class TaskBoard:
 
     def _find(self, task_id: str) -> TaskChanged | None:
         rows = self._view.query(
-            f"SELECT {', '.join(_COLUMNS)} FROM tasks WHERE task_id = ?",  # noqa: S608
+            f"SELECT {', '.join(_COLUMNS)} FROM tasks WHERE task_id = ?",
             (task_id,),
         )
         return _task(rows[0]) if rows else None
@@ -150,7 +150,7 @@ class TaskBoard:
         if len(self._running) >= _TASKS_AT_ONCE:
             return
         rows = self._view.query(
-            f"SELECT {', '.join(_COLUMNS)} FROM tasks"  # noqa: S608
+            f"SELECT {', '.join(_COLUMNS)} FROM tasks"
             " WHERE state IN ('queued', 'running') AND lease_until_ms < ? LIMIT ?",
             (_now_ms(), _TASKS_AT_ONCE),
         )

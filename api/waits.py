@@ -1,7 +1,8 @@
 """Answering a write: its position, and on request only when enough replicas have it.
 
 `?replicas=n` or `Prefer: wait=seconds` asks for the second. The object is durable and in the log
-before this begins, so running out of time is no failure: the answer is then 202, with what is there.
+before this begins, so running out of time is no failure: the answer is then 202, with what is
+there.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ async def answer_write(
     return web.json_response(document, status=status, headers=headers)
 
 
-async def _wait(
-    request: web.Request, key: ObjectKey, outcome: Outcome, asked: Asked
-) -> set[str]:
+async def _wait(request: web.Request, key: ObjectKey, outcome: Outcome, asked: Asked) -> set[str]:
     gateway = gateway_of(request)
     news = gateway.watchers.subscribe(key)
     present: set[str] = set()

@@ -47,8 +47,11 @@ PORTS: Final = frozenset({80, 443, 8080, 8443})
 
 
 class AddressGuard:
-    """Decides about addresses. `allowed` are networks that may be called although they are not
-    public, on any port: a site's own, or loopback in local mode."""
+    """Decides about addresses.
+
+    `allowed` are networks that may be called although they are not public, on any port: a site's
+    own, or loopback in local mode.
+    """
 
     def __init__(self, allowed: tuple[str, ...] = ()) -> None:
         self._allowed = tuple(ipaddress.ip_network(text) for text in allowed)

@@ -19,7 +19,13 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from tidestore.connectors.kafka import KafkaSettings, LogError, QuietLogger, translate_kafka
+from tidestore.connectors.kafka import (
+    ClientSettings,
+    KafkaSettings,
+    LogError,
+    QuietLogger,
+    translate_kafka,
+)
 from tidestore.schemas.codec import CodecError, UnknownSchemaError, decode
 from tidestore.schemas.events import Event
 
@@ -34,8 +40,11 @@ _SESSION_MS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class FeedRecord:
-    """One record of a feed. `event` is None for one that is poisoned; with `is_unknown` it is of a
-    schema that this release does not know, and nobody may go past it."""
+    """One record of a feed.
+
+    `event` is None for one that is poisoned; with `is_unknown` it is of a schema that this release
+    does not know, and nobody may go past it.
+    """
 
     offset: int
     event: Event | None
@@ -138,9 +147,9 @@ class FeedReader:
             raise translate_kafka(error) from None
         return found
 
-    def _client(self, reset: str) -> dict[str, str | int | float | bool]:
+    def _client(self, reset: str) -> ClientSettings:
         return self._settings.client(
-            **{
+            {
                 "group.id": self._group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,

@@ -121,15 +121,16 @@ class FolderStore:
         seen: ObjectInfo,
         content_type: str,
     ) -> ObjectInfo:
-        """See ObjectStore. Between looking and renaming another repair may slip in: both write
-        proved bytes of the same key, so the outcome is the same."""
+        """See ObjectStore.
+
+        Between looking and renaming another repair may slip in: both write proved bytes of the
+        same key, so the outcome is the same.
+        """
         del content_type
         temporary = await self._spool("replace", key, source, sums.size)
         return await self._run("replace", key, self._rename, temporary, key, seen)
 
-    async def get(
-        self, key: ObjectKey, *, start: int = 0, length: int | None = None
-    ) -> ByteStream:
+    async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore."""
         opened, info = await self._run("get", key, self._open_file, key, start)
         wanted = info.size - start if length is None else min(length, info.size - start)
@@ -232,7 +233,10 @@ class FolderStore:
                 written += len(chunk)
             if size is not None and written != size:
                 raise ChecksumMismatchError(
-                    operation, self._name, key, detail=f"{written} bytes came, {size} were announced"
+                    operation,
+                    self._name,
+                    key,
+                    detail=f"{written} bytes came, {size} were announced",
                 )
             await self._run(operation, key, _sync, opened)
         except BaseException:
@@ -288,7 +292,9 @@ class FolderStore:
             while left > 0:
                 chunk = await self._run("get", key, opened.read, min(CHUNK_BYTES, left))
                 if not chunk:
-                    raise StoreFaultError("get", self._name, key, detail=f"{left} bytes are missing")
+                    raise StoreFaultError(
+                        "get", self._name, key, detail=f"{left} bytes are missing"
+                    )
                 left -= len(chunk)
                 yield chunk
         finally:
@@ -344,4 +350,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-

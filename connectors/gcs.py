@@ -55,8 +55,8 @@ from tidestore.schemas.objects import ObjectKey
 GCS_CAPABILITIES = Capabilities(native_checksum="crc32c", object_bytes_max=5 * 1024**4)
 CAPABILITY_SETS = {
     "": GCS_CAPABILITIES,
-    # fake-gcs-server honours preconditions and checks crc32c and md5, but knows no credentials, and its
-    # signed URLs do not override headers.
+    # fake-gcs-server honours preconditions and checks crc32c and md5, but knows no credentials,
+    # and its signed URLs do not override headers.
     "fake-gcs-server": replace(
         GCS_CAPABILITIES, checks_credentials=False, presign=False, presign_overrides=False
     ),
@@ -193,9 +193,7 @@ class GcsStore:
         except ObjectExistsError as error:
             raise PreconditionError("replace", self._name, key) from error
 
-    async def get(
-        self, key: ObjectKey, *, start: int = 0, length: int | None = None
-    ) -> ByteStream:
+    async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore. One request, whatever the size."""
         info = await self.head(key)
         end = info.size if length is None else min(info.size, start + length)
@@ -222,9 +220,7 @@ class GcsStore:
         blob = await self._run(
             "head",
             key,
-            lambda: self._bucket.get_blob(
-                self._prefix + key, timeout=TIMEOUT_SECONDS, retry=None
-            ),
+            lambda: self._bucket.get_blob(self._prefix + key, timeout=TIMEOUT_SECONDS, retry=None),
         )
         if blob is None:
             raise ObjectMissingError("head", self._name, key)
@@ -253,9 +249,7 @@ class GcsStore:
         """See ObjectStore."""
         blob = self._bucket.blob(self._prefix + key)
         try:
-            await self._run(
-                "delete", key, lambda: blob.delete(timeout=TIMEOUT_SECONDS, retry=None)
-            )
+            await self._run("delete", key, lambda: blob.delete(timeout=TIMEOUT_SECONDS, retry=None))
         except ObjectMissingError:
             return
 
@@ -391,10 +385,10 @@ class GcsStore:
             )
             return account, project or account.project_id
         found, default_project = google.auth.default()
-        return found, project or default_project
-
+        return found, project or default_project or ""
 
 
 async def _empty() -> AsyncIterator[bytes]:
-    for chunk in ():
+    nothing: tuple[bytes, ...] = ()
+    for chunk in nothing:
         yield chunk

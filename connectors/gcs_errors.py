@@ -38,7 +38,9 @@ _DETAIL_CHARS_MAX = 300
 def translate_status(operation: str, store: str, key: str, status: int, text: str) -> StoreError:
     """An HTTP answer of GCS as StoreError. A wrong checksum is a 400 that says so."""
     kind = _STATUSES.get(status, StoreFaultError)
-    if status == 400 and any(word in text.lower() for word in ("crc32c", "md5", "hash", "checksum")):
+    if status == 400 and any(
+        word in text.lower() for word in ("crc32c", "md5", "hash", "checksum")
+    ):
         kind = ChecksumMismatchError
     detail = f"{status} {text}"[:_DETAIL_CHARS_MAX]
     return kind(operation, store, key, detail=detail, hint=_HINTS.get(kind, ""))

@@ -66,7 +66,7 @@ class PulledSource:
             else:
                 self._buffer += chunk
         if self.failure is not None:
-            raise OSError("the source failed")  # noqa: TRY004  what the library passes through
+            raise OSError("the source failed")
         count = len(self._buffer) if wanted < 0 else wanted
         given = bytes(self._buffer[:count])
         del self._buffer[:count]

@@ -84,7 +84,7 @@ class Holdings:
         return stamp in self._past
 
     async def await_stamp(self, partition: int) -> int | None:
-        """The claim to stamp a record with, once the partition is held; None when it is not ours."""
+        """The claim to stamp a record with, once it is held; None when it is not ours."""
         while (stamp := self._stamps.get(partition)) is None:
             task = self._taking.get(partition)
             if task is None:

@@ -10,6 +10,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from tidestore.connectors.credentials import Secret
 
+ClientSettings = dict[str, str | int | float | bool]
+
 LOGGER: Final = logging.getLogger("tidestore.kafka")
 
 
@@ -25,9 +27,9 @@ class KafkaSettings:
     # gone and refilled, and everything read so far must be read again (design point 10).
     unclean_stops: int = 0
 
-    def client(self, **more: str | float | bool) -> dict[str, str | int | float | bool]:
+    def client(self, more: ClientSettings | None = None) -> ClientSettings:
         """The configuration of a librdkafka client."""
-        base: dict[str, str | int | float | bool] = {
+        base: ClientSettings = {
             "bootstrap.servers": self.bootstrap,
             "client.id": self.client_id,
             # A broker that restarts is looked for again quickly, and not at a fixed beat.
@@ -39,7 +41,7 @@ class KafkaSettings:
         }
         if self.password:
             base["sasl.password"] = self.password.reveal()
-        base.update(more)
+        base.update(more or {})
         return base
 
 
@@ -82,11 +84,10 @@ _PASSING: Final = frozenset(
 
 
 def translate_kafka(error: KafkaError | KafkaException) -> LogError:
-    """librdkafka's error as ours."""
-    if isinstance(error, KafkaException):
-        error = error.args[0]
-    text = f"{error.name()}: {error.str()}"
-    if error.code() in _PASSING or error.retriable() or error.fatal():
+    """Librdkafka's error as ours."""
+    reason: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
+    text = f"{reason.name()}: {reason.str()}"
+    if reason.code() in _PASSING or reason.retriable() or reason.fatal():
         return LogUnavailableError(text)
     return LogRefusedError(text)
 

@@ -72,9 +72,7 @@ class LayeredStore:
         """See ObjectStore."""
         return await self._around(
             "upload",
-            lambda: self._inner.upload_if_absent(
-                key, source, size=size, content_type=content_type
-            ),
+            lambda: self._inner.upload_if_absent(key, source, size=size, content_type=content_type),
         )
 
     async def replace(
@@ -92,9 +90,7 @@ class LayeredStore:
             lambda: self._inner.replace(key, source, sums, seen=seen, content_type=content_type),
         )
 
-    async def get(
-        self, key: ObjectKey, *, start: int = 0, length: int | None = None
-    ) -> ByteStream:
+    async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore."""
         return await self._around("get", lambda: self._inner.get(key, start=start, length=length))
 

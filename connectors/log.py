@@ -91,9 +91,7 @@ class LogWriter:
         """
         return await self.append_bytes(topic, partition, key.encode(), encode(event))
 
-    async def append_bytes(
-        self, topic: str, partition: int, key: bytes, value: bytes
-    ) -> Appended:
+    async def append_bytes(self, topic: str, partition: int, key: bytes, value: bytes) -> Appended:
         """Append a record that is encoded already."""
         assert self._loop is not None, "start() comes first"  # noqa: S101
         report: asyncio.Future[Appended] = self._loop.create_future()
@@ -154,7 +152,7 @@ class LogWriter:
     def _new_producer(self) -> Producer:
         return Producer(
             self._settings.client(
-                **{
+                {
                     "acks": "all",
                     "enable.idempotence": True,
                     "linger.ms": _LINGER_MS,
@@ -198,7 +196,9 @@ class LogWriter:
                 report.set_exception(translate_kafka(error))
                 continue
             _, timestamp_ms = message.timestamp()
-            report.set_result(Appended(_known(message.partition()), _known(message.offset()), timestamp_ms))
+            report.set_result(
+                Appended(_known(message.partition()), _known(message.offset()), timestamp_ms)
+            )
 
 
 def _known(value: Any) -> int:

@@ -113,9 +113,7 @@ class MemoryStore:
             raise PreconditionError("replace", self._name, key)
         return self._store(key, body, sums)
 
-    async def get(
-        self, key: ObjectKey, *, start: int = 0, length: int | None = None
-    ) -> ByteStream:
+    async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore."""
         stored = self._find("get", key)
         end = len(stored.body) if length is None else start + length

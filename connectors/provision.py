@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (
     AdminClient,
     ConfigResource,
     NewTopic,
     ResourceType,
 )
-from confluent_kafka.error import KafkaError
 
 from tidestore.connectors.kafka import (
     KafkaSettings,

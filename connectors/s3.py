@@ -97,7 +97,7 @@ class S3Store:
         return self._capabilities
 
     async def open(self) -> None:
-        """See ObjectStore. With `create=1` a missing bucket is made, its public dataset readable."""
+        """See ObjectStore. `create=1` makes a missing bucket, its public dataset readable."""
         try:
             await self.boto("open", "", lambda: self._boto.head_bucket(Bucket=self.bucket))
         except (BucketMissingError, ObjectMissingError):
@@ -154,11 +154,9 @@ class S3Store:
         if_match = seen.etag if self._capabilities.replace_if_same else None
         return await upload.run(source, if_match=if_match)
 
-    async def get(
-        self, key: ObjectKey, *, start: int = 0, length: int | None = None
-    ) -> ByteStream:
+    async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore."""
-        options: dict[str, Any] = {}
+        options: Any = {}
         if length is not None:
             options["range"] = (start, start + length)
         elif start:
@@ -293,16 +291,21 @@ class S3Store:
             raise StoreUnreachableError("get", self._name, key, detail=f"{left} bytes are missing")
 
     def _new_obstore(self) -> ObstoreS3:
-        credentials = {
+        more: dict[str, Any] = {
             name: self._address.secret(name)
             for name in ("access_key_id", "secret_access_key", "session_token")
             if self._address.secret(name)
         }
+        is_signed = bool(more)
+        if self._endpoint:
+            more["endpoint"] = self._endpoint
+        if self._capabilities.checks_uploads:
+            more["checksum_algorithm"] = "sha256"
         return ObstoreS3(
             self.bucket,
             prefix=self._address.prefix or None,
             region=self._region,
-            skip_signature=not credentials,
+            skip_signature=not is_signed,
             virtual_hosted_style_request=self._endpoint is None,
             client_options={
                 "allow_http": True,
@@ -312,9 +315,7 @@ class S3Store:
             # One quick second try for a connection that the server closed meanwhile; everything
             # longer is the retry lane's (streams/backoff.py), which does not hold up others.
             retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=5)},
-            **({"endpoint": self._endpoint} if self._endpoint else {}),
-            **({"checksum_algorithm": "sha256"} if self._capabilities.checks_uploads else {}),
-            **credentials,
+            **more,
         )
 
     def _new_boto(self) -> S3Client:
@@ -361,7 +362,7 @@ class S3Store:
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         with contextlib.suppress(StoreError):  # a server without policies is public, or says no
             await self.boto(
-                "create", "", lambda: self._boto.put_bucket_policy(Bucket=self.bucket, Policy=policy)
+                "create",
+                "",
+                lambda: self._boto.put_bucket_policy(Bucket=self.bucket, Policy=policy),
             )
-
-

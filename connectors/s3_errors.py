@@ -78,9 +78,7 @@ _STATUS_IN_TEXT = re.compile(r"status code: (\d{3})")
 _DETAIL_CHARS_MAX = 300
 
 
-def _named(
-    code: str, operation: str, store: str, key: str, detail: str
-) -> StoreError:
+def _named(code: str, operation: str, store: str, key: str, detail: str) -> StoreError:
     kind = _CODES.get(code, StoreFaultError)
     return kind(operation, store, key, detail=detail, hint=_HINTS.get(kind, ""))
 

@@ -111,7 +111,7 @@ class Upload:
         )
         self._upload_id = reply["UploadId"]
 
-    def _place(self) -> dict[str, str]:
+    def _place(self) -> dict[str, Any]:
         return {"Bucket": self._store.bucket, "Key": self._store.full_key(self._key)}
 
     async def _send_parts(self, source: ByteSource) -> bytes:

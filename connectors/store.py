@@ -170,9 +170,7 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def get(
-        self, key: ObjectKey, *, start: int = 0, length: int | None = None
-    ) -> ByteStream:
+    async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """Open the object, or `length` bytes of it from `start`. Raises ObjectMissingError.
 
         The stream raises StoreUnreachableError when it ends before the promised length.

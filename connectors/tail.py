@@ -28,7 +28,7 @@ def read_topic(settings: KafkaSettings, topic: str, key: str | None = None) -> I
     """
     consumer = Consumer(
         settings.client(
-            **{
+            {
                 "group.id": "tidestore-tail",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
@@ -49,9 +49,7 @@ def read_topic(settings: KafkaSettings, topic: str, key: str | None = None) -> I
         consumer.close()
 
 
-def _partition(
-    consumer: Consumer, topic: str, partition: int, key: str | None
-) -> Iterator[Folded]:
+def _partition(consumer: Consumer, topic: str, partition: int, key: str | None) -> Iterator[Folded]:
     place = TopicPartition(topic, partition)
     first, end = consumer.get_watermark_offsets(place, timeout=_REQUEST_SECONDS)
     if first >= end:
@@ -67,7 +65,7 @@ def _partition(
                 return
             raise translate_kafka(error)
         offset, raw_key, raw = message.offset() or 0, message.key() or b"", message.value()
-        text = raw_key.decode("utf-8", "replace") if isinstance(raw_key, bytes) else raw_key
+        text = bytes(raw_key).decode("utf-8", "replace")
         if key is None or text == key:
             event, reason = None, "has no value"
             try:

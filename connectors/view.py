@@ -227,7 +227,7 @@ class View:
     def _follow(self) -> None:
         consumer = Consumer(
             self._settings.client(
-                **{
+                {
                     "group.id": "tidestore-view",  # demanded by the library; nothing is committed
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,
@@ -321,7 +321,7 @@ class View:
         """A message as a record; None stops its partition here."""
         offset = _number(message.offset())
         raw_key, raw = message.key() or b"", message.value()
-        key = raw_key.decode("utf-8", "replace") if isinstance(raw_key, bytes) else raw_key
+        key = _bytes(raw_key).decode("utf-8", "replace")
         _, timestamp_ms = message.timestamp()
         event, reason = None, ""
         try:
@@ -345,6 +345,10 @@ class View:
                 del self._stuck[place]
                 consumer.seek(TopicPartition(*place, offset))
                 consumer.resume([TopicPartition(*place)])
+
+
+def _bytes(value: bytes | str) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()
 
 
 def _text(value: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tidestore.connectors.view import Fold, Folded
 
-# (topic, partition)
+# A topic and the number of a partition.
 Place = tuple[str, int]
 
 _PRAGMAS = (
@@ -50,7 +50,7 @@ class ViewTables:
         """Drop everything and begin empty, in one transaction: readers see all or nothing."""
         db.execute("BEGIN IMMEDIATE")
         kinds = "type IN ('table', 'view', 'trigger') AND name NOT LIKE 'sqlite_%'"
-        found = db.execute(f"SELECT type, name FROM sqlite_master WHERE {kinds}").fetchall()  # noqa: S608
+        found = db.execute(f"SELECT type, name FROM sqlite_master WHERE {kinds}").fetchall()
         for kind, name in sorted(found, key=lambda row: row[0] == "table"):
             db.execute(f"DROP {kind} IF EXISTS {name}")
         db.execute(

@@ -1,8 +1,8 @@
-"""One signed POST: time limits, size limits, the address guard. No retry policy: that is the caller's.
+"""One signed POST: time and size limits, the address guard. The retry policy is the caller's.
 
-Two signatures at once. Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`, with the secret
-behind `whsec_` taken as base64. GitHub: HMAC-SHA256 over the body with the secret's text as it is.
-A receiver verifies whichever it knows.
+Two signatures at once. Standard Webhooks 1.0.0: HMAC-SHA256 over `id.timestamp.body`, with the
+secret behind `whsec_` taken as base64. GitHub: HMAC-SHA256 over the body with the secret's text as
+it is. A receiver verifies whichever it knows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import aiohttp
 from tidestore.connectors.addresses import AddressGuard
 from tidestore.schemas.objects import MalformedError
 
-SECRET_PREFIX: Final = "whsec_"
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105  the public prefix, no secret
 # Standard Webhooks asks for 15 to 30 s: long enough for a slow receiver, short for everybody else.
 TOTAL_SECONDS: Final = 20.0
 CONNECT_SECONDS: Final = 5.0

@@ -40,7 +40,7 @@ class Released:
 @cache
 def released_schemas() -> dict[int, Released]:
     """All released schemas by id."""
-    folder = resources.files(__package__) / "avro"
+    folder = resources.files("tidestore.schemas") / "avro"
     ids: dict[str, int] = json.loads((folder / "ids.json").read_text("utf-8"))
     found = {}
     for file_name, schema_id in ids.items():
@@ -83,12 +83,15 @@ def incompatibilities(older: dict[str, Any], newer: dict[str, Any]) -> list[str]
     """
     mine = {item["name"]: item for item in older["fields"]}
     theirs = {item["name"]: item for item in newer["fields"]}
-    found = []
-    for name in mine.keys() ^ theirs.keys():
-        item = mine.get(name) or theirs[name]
-        if "default" not in item:
-            found.append(f"{older['name']}.{name} is on one side only and has no default")
-    for name in mine.keys() & theirs.keys():
-        if mine[name]["type"] != theirs[name]["type"]:
-            found.append(f"{older['name']}.{name} changed its type")
-    return sorted(found)
+    alone = {**theirs, **mine}
+    missing = [
+        f"{older['name']}.{name} is on one side only and has no default"
+        for name in mine.keys() ^ theirs.keys()
+        if "default" not in alone[name]
+    ]
+    changed = [
+        f"{older['name']}.{name} changed its type"
+        for name in mine.keys() & theirs.keys()
+        if mine[name]["type"] != theirs[name]["type"]
+    ]
+    return sorted(missing + changed)

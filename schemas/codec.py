@@ -16,7 +16,7 @@ import io
 import struct
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import fastavro
 
@@ -96,10 +96,10 @@ def decode(data: bytes) -> events.Event:
             record = fastavro.schemaless_reader(stream, writer.parsed, reader.parsed)
         if stream.tell() != len(data):
             raise PoisonedRecordError(f"{len(data) - stream.tell()} bytes are left over")
-        return _BUILDERS[writer.record](record)
+        return _BUILDERS[writer.record](cast("dict[str, Any]", record))
     except PoisonedRecordError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # fastavro has no common base class for what broken bytes make it raise.
         raise PoisonedRecordError(f"{writer.record}: {type(error).__name__}: {error}") from None
 

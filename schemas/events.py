@@ -198,9 +198,10 @@ class ChangeAnnounced:
     """One thing happened to one object; carries the object's whole present state.
 
     `sequence` counts the changes of this key. `id` is the same after any crash, so a repeat is
-    known; a record whose `claim` is older than its partition's newest came from a frozen worker and is
-    passed over. `type` is a ChangeType, kept as text: an older reader passes over a type it does not know,
-    it need not stop for it. `expected` are the replicas that were enabled when the write was folded.
+    known; a record whose `claim` is older than its partition's newest came from a frozen worker
+    and is passed over. `type` is a ChangeType, kept as text: an older reader passes over a type it
+    does not know, it need not stop for it. `expected` are the replicas that were enabled when the
+    write was folded.
     """
 
     id: str

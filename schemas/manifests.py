@@ -6,8 +6,9 @@ from "another under the same name". Manifests lie on every replica as objects of
 bucket can be read with the cloud's own tools and is enough to rebuild log and index.
 
     file        names one blob           {name, content_type, size, sha256, sha1, crc32c, md5}
-    bundle      names files              {files: [{name, uuid, version, content_type, size, sha256}]}
-    collection  names any of the four    {name, description, details, contents: [{kind, ...}]}
+    bundle      names files              {files: [{name, uuid, version, content_type, size,
+    sha256}]} collection  names any of the four    {name, description, details, contents: [{kind,
+    ...}]}
 
 No manifest names its dataset: references stay inside it, and the bytes stay the same when a
 controlled object is released into the public one.
@@ -118,7 +119,9 @@ def check_name(text: str, field: str = "name") -> str:
         raise MalformedError(field, "is empty")
     if encoded_length > NAME_BYTES_MAX:
         raise MalformedError(
-            field, f"is {encoded_length} bytes long", hint=f"at most {NAME_BYTES_MAX} bytes of UTF-8"
+            field,
+            f"is {encoded_length} bytes long",
+            hint=f"at most {NAME_BYTES_MAX} bytes of UTF-8",
         )
     for character in text:
         # Cc are control characters (NUL, newline, escape), Cs lone surrogates, Zl and Zp line

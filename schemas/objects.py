@@ -73,7 +73,9 @@ class Kind(StrEnum):
         """Read `blobs`, `files`, `bundles` or `collections`; raises MalformedError."""
         kind = _KINDS_BY_PLURAL.get(word)
         if kind is None:
-            raise MalformedError("kind", "is not known", hint="one of " + ", ".join(_KINDS_BY_PLURAL))
+            raise MalformedError(
+                "kind", "is not known", hint="one of " + ", ".join(_KINDS_BY_PLURAL)
+            )
         return kind
 
 

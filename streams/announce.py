@@ -128,9 +128,7 @@ def _next(
     )
 
 
-def change_id(
-    kind: str, key: str, replica: str = "", incarnation: int = 0, number: int = 0
-) -> str:
+def change_id(kind: str, key: str, replica: str = "", incarnation: int = 0, number: int = 0) -> str:
     """The same for the same change after any crash; no `.` in it, as Standard Webhooks demand."""
     text = "\0".join([kind, key, replica, str(incarnation), str(number)])
     return "chg_" + hashlib.sha256(text.encode()).hexdigest()[:32]

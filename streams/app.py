@@ -78,10 +78,13 @@ def add_agent(app: faust.App, topic: str, handle: RecordHandler) -> None:
 
 
 async def commit(app: faust.App, topic: str, offsets: dict[int, int]) -> None:
-    """Commit offsets of a topic, as they are. A commit after a rebalance is refused by the broker
-    and changes nothing: the next owner reads from the last one that counted."""
+    """Commit offsets of a topic, as they are.
+
+    A commit after a rebalance is refused by the broker and changes nothing: the next owner reads
+    from the last one that counted.
+    """
     consumer: Any = app.consumer
-    await consumer._commit({TP(topic, p): offset for p, offset in offsets.items()})  # noqa: SLF001
+    await consumer._commit({TP(topic, p): offset for p, offset in offsets.items()})
 
 
 def _credentials(kafka: KafkaSettings) -> Any:

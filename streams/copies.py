@@ -23,7 +23,7 @@ from tidestore.schemas.objects import find_key_parts
 
 _COLUMNS = tuple(item.name for item in fields(CopyChanged))
 _INSERT = (
-    f"INSERT OR REPLACE INTO copies (partition, {', '.join(_COLUMNS)})"  # noqa: S608  our names
+    f"INSERT OR REPLACE INTO copies (partition, {', '.join(_COLUMNS)})"
     f" VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})"
 )
 # SQLite takes 32,766 variables in a statement; a batch of this many keys is one quick query.
@@ -66,11 +66,11 @@ class CopiesFold:
             " next_try_at_ms INTEGER, error_class TEXT, error TEXT, waits_for TEXT,"
             " waits_count INTEGER, is_incomplete INTEGER, request_id TEXT) WITHOUT ROWID"
         )
-        db.execute(
-            "CREATE INDEX copies_due ON copies (next_try_at_ms) WHERE state = 'pending'"
-        )
+        db.execute("CREATE INDEX copies_due ON copies (next_try_at_ms) WHERE state = 'pending'")
         db.execute("CREATE INDEX copies_waits ON copies (waits_for) WHERE waits_for IS NOT NULL")
-        db.execute("CREATE TABLE claims (partition INTEGER PRIMARY KEY, offset INTEGER, worker TEXT)")
+        db.execute(
+            "CREATE TABLE claims (partition INTEGER PRIMARY KEY, offset INTEGER, worker TEXT)"
+        )
         db.execute("CREATE TABLE redactions (target TEXT PRIMARY KEY, number INTEGER, reason TEXT)")
 
     def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
@@ -131,14 +131,15 @@ def _wakes(db: sqlite3.Connection, changed: list[CopyChanged]) -> Iterable[tuple
     for keys in _batches(ended):
         marks = ", ".join("?" * len(keys))
         found = db.execute(
-            f"SELECT key, partition FROM copies WHERE waits_for IN ({marks})", keys  # noqa: S608
+            f"SELECT key, partition FROM copies WHERE waits_for IN ({marks})",
+            keys,
         )
         woken.update((key, partition) for key, partition in found)
     waiting = [e.key for e in changed if e.state is CopyState.WAITING]
     for keys in _batches(waiting):
         marks = ", ".join("?" * len(keys))
         found = db.execute(
-            "SELECT parent.key, parent.partition FROM copies parent JOIN copies child"  # noqa: S608
+            "SELECT parent.key, parent.partition FROM copies parent JOIN copies child"
             f" ON child.key = parent.waits_for WHERE parent.key IN ({marks})"
             " AND child.state IN ('present', 'excluded', 'redacted', 'parked')",
             keys,
@@ -160,7 +161,7 @@ class CopiesQueries:
 
     def find(self, key: str) -> CopyChanged | None:
         """The copy's newest accepted record."""
-        rows = self._view.query(f"SELECT {', '.join(_COLUMNS)} FROM copies WHERE key = ?", (key,))  # noqa: S608
+        rows = self._view.query(f"SELECT {', '.join(_COLUMNS)} FROM copies WHERE key = ?", (key,))
         return _copy_of(rows[0]) if rows else None
 
     def states(self, keys: Sequence[str]) -> dict[str, CopyState]:
@@ -169,7 +170,7 @@ class CopiesQueries:
         for batch in _batches(keys):
             marks = ", ".join("?" * len(batch))
             rows = self._view.query(
-                f"SELECT key, state FROM copies WHERE key IN ({marks})",  # noqa: S608
+                f"SELECT key, state FROM copies WHERE key IN ({marks})",
                 batch,
             )
             found.update((row["key"], CopyState(row["state"])) for row in rows)
@@ -179,7 +180,7 @@ class CopiesQueries:
         """Pending copies of these partitions whose next try is due, the longest due first."""
         marks = ", ".join(str(number) for number in partitions)
         rows = self._view.query(
-            f"SELECT {', '.join(_COLUMNS)} FROM copies WHERE state = 'pending'"  # noqa: S608
+            f"SELECT {', '.join(_COLUMNS)} FROM copies WHERE state = 'pending'"
             f" AND next_try_at_ms <= ? AND partition IN ({marks})"
             " ORDER BY next_try_at_ms LIMIT ?",
             (now_ms, limit),
@@ -190,7 +191,7 @@ class CopiesQueries:
         """When the next pending copy of these partitions is due; None when there is none."""
         marks = ", ".join(str(number) for number in partitions)
         rows = self._view.query(
-            "SELECT next_try_at_ms FROM copies WHERE state = 'pending'"  # noqa: S608
+            "SELECT next_try_at_ms FROM copies WHERE state = 'pending'"
             f" AND partition IN ({marks}) ORDER BY next_try_at_ms LIMIT 1"
         )
         return rows[0][0] if rows else None
@@ -213,7 +214,7 @@ class CopiesQueries:
         if parts is not None and parts.uuid:
             targets.append(f"{parts.dataset}/{parts.kind.plural}/{parts.uuid}")
         marks = ", ".join("?" * len(targets))
-        sql = f"SELECT 1 FROM redactions WHERE target IN ({marks})"  # noqa: S608
+        sql = f"SELECT 1 FROM redactions WHERE target IN ({marks})"
         return bool(self._view.query(sql, targets))
 
 

@@ -4,8 +4,8 @@
     copies.*, changes.* --View--> touched keys --^              (claims and stamps as for copies)
 
 Hooks, streams and outsiders read `changes.*` and nothing else, so that order and cursor are one.
-A log record is finished when its announcement is confirmed; what a copy's record owes is found in the
-view. Killed between two appends: the view of our own past words tells where to go on.
+A log record is finished when its announcement is confirmed; what a copy's record owes is found in
+the view. Killed between two appends: the view of our own past words tells where to go on.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Announcer:
         self._view = view
         self._queries = FeedsQueries(view)
         self._holdings = holdings
-        self._addresses = {item.name: item.address for item in settings.replicas}
+        self._addresses = {str(item.name): item.address for item in settings.replicas}
         self._busy: dict[str, asyncio.Future[None]] = {}
         # Announcements that are confirmed and not folded yet: topic, partition, offset, record.
         self._recent: dict[str, tuple[str, int, int, ChangeAnnounced]] = {}
@@ -86,7 +86,9 @@ class Announcer:
 
     def touch(self, touched: list[Touched]) -> None:
         """Copies of these keys changed: look at those whose partition we hold."""
-        ours = {p for p, _ in touched if any(h.stamp(p) is not None for h in self._holdings.values())}
+        ours = {
+            p for p, _ in touched if any(h.stamp(p) is not None for h in self._holdings.values())
+        }
         for key in {key for partition, key in touched if partition in ours}:
             task = asyncio.create_task(self._touched(key))
             self._tasks.add(task)
@@ -240,7 +242,7 @@ class FeedsWorker:
             writer,
             poison_topic=None,
             name=self._name,
-            seek=lambda partition, offset: self._member.seek(partition, offset),
+            seek=self._seek,
         )
         assignees: list[Assignee] = list(self._holdings.values())
         self._member = GroupMember(
@@ -267,6 +269,9 @@ class FeedsWorker:
         if self._announcer is not None:
             self._announcer.close()
         await self._stack.aclose()
+
+    async def _seek(self, partition: int, offset: int) -> None:
+        await self._member.seek(partition, offset)
 
     async def _held(self, partition: int) -> None:
         if self._announcer is not None:

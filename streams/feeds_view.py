@@ -75,7 +75,9 @@ class FeedsFold:
             place = (record.topic, record.partition)
             if isinstance(event, PartitionClaimed):
                 claims[place] = record.offset
-                db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (*place, record.offset))
+                db.execute(
+                    "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (*place, record.offset)
+                )
                 self._claims.append((*place, record.offset, event.worker))
             elif isinstance(event, CopyChanged):
                 if event.claim >= claims.get(place, 0):
@@ -166,7 +168,5 @@ class FeedsQueries:
 
     def owed(self, partition: int) -> list[str]:
         """Keys of a partition of which something is not announced yet."""
-        rows = self._view.query(
-            "SELECT DISTINCT key FROM owed WHERE partition = ?", (partition,)
-        )
+        rows = self._view.query("SELECT DISTINCT key FROM owed WHERE partition = ?", (partition,))
         return [row[0] for row in rows]

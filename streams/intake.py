@@ -62,8 +62,11 @@ class Stamps(Protocol):
 
 @dataclass(slots=True)
 class _Open:
-    """One record under way. `mark` is the partition's at that time: another assignment of the same
-    partition has another one, which this record may not move."""
+    """One record under way.
+
+    `mark` is the partition's at that time: another assignment of the same partition has another
+    one, which this record may not move.
+    """
 
     partition: int
     offset: int
@@ -206,9 +209,10 @@ class Intake:
             await self._seek(partition, item.offset)
 
     async def _hand_over(self, item: _Open) -> None:
-        if isinstance(item.event, ObjectWritten):
-            if await self._desk.hand_over(item.event, item.offset, LEASE_MS):
-                self._finish(item)
+        if isinstance(item.event, ObjectWritten) and await self._desk.hand_over(
+            item.event, item.offset, LEASE_MS
+        ):
+            self._finish(item)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         item = self._open.pop(task)
@@ -217,7 +221,9 @@ class Intake:
             return
         error = task.exception()
         if error is not None:  # not finished: read again after a restart
-            LOGGER.error("%s: record %d/%d", self._name, item.partition, item.offset, exc_info=error)
+            LOGGER.error(
+                "%s: record %d/%d", self._name, item.partition, item.offset, exc_info=error
+            )
             return
         self._finish(item)
 
@@ -228,8 +234,10 @@ class Intake:
     async def _set_aside(
         self, topic: str, partition: int, offset: int, key: bytes, value: bytes, reason: str
     ) -> None:
-        """Design point 9: poison goes to its topic with its reason, its key is parked, all else
-        goes on. `poison_topic` is None for a reader that leaves this to another."""
+        """Poison goes to its topic with its reason, its key is parked, all else goes on (point 9).
+
+        `poison_topic` is None for a reader that leaves this to another.
+        """
         text = key.decode("utf-8", "replace")
         LOGGER.error("%s/%d at %d is poisoned: %s", topic, partition, offset, reason)
         record = RecordPoisoned(

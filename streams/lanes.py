@@ -1,4 +1,4 @@
-"""Everything that does not come from the log just now: due tries, woken manifests, overruled records.
+"""What does not come from the log just now: due tries, woken manifests, overruled records.
 
 All of it is durable elsewhere (in the copies topic), so these lanes may forget everything at any
 time; they find it again in the view. None of them touches the log's offsets.

@@ -68,8 +68,8 @@ class GroupMember:
             data_folder=data_folder,
         )
         add_agent(self._app, topic, intake.take)
-        self._app.on_partitions_revoked.connect(self._revoked)
-        self._app.on_partitions_assigned.connect(self._assigned)
+        self._app.on_partitions_revoked.connect(self._revoked)  # type: ignore[arg-type]
+        self._app.on_partitions_assigned.connect(self._assigned)  # type: ignore[arg-type]
 
     async def start(self) -> None:
         """Join the group."""

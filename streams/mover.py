@@ -178,7 +178,9 @@ class Mover:
                 case Ready(is_incomplete):
                     info = await self._transfer(wanted, event)
                     present = fresh(record, CopyState.PRESENT)
-                    said = ",".join(f"{name}:{hex_}" for name, hex_ in sorted(info.checksums.items()))
+                    said = ",".join(
+                        f"{name}:{hex_}" for name, hex_ in sorted(info.checksums.items())
+                    )
                     await self._record(
                         replace(present, checksums=said, is_incomplete=is_incomplete)
                     )
@@ -270,8 +272,11 @@ class Mover:
         await self._record(replace(removing, error=reason[:_ERROR_CHARS_MAX]))
 
     async def _record(self, record: CopyChanged) -> bool:
-        """Write an outcome until it is confirmed. False when the partition was lost meanwhile:
-        its new owner reads the log's record again, so nothing is missing."""
+        """Write an outcome until it is confirmed.
+
+        False when the partition was lost meanwhile: its new owner reads the log's record again, so
+        nothing is missing.
+        """
         partition = partition_of(record.key, self._identity.partitions)
         while True:
             stamp = await self._holdings.await_stamp(partition)

@@ -40,9 +40,7 @@ class ChildParked:
 Readiness = Ready | Blocked | ChildParked
 
 
-def readiness(
-    parent: str, children: Iterable[str], states: Mapping[str, CopyState]
-) -> Readiness:
+def readiness(parent: str, children: Iterable[str], states: Mapping[str, CopyState]) -> Readiness:
     """Whether `parent` may appear. A child without a state was not looked at yet: not settled."""
     is_incomplete = False
     first: tuple[int, str] | None = None

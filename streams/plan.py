@@ -71,4 +71,3 @@ def plan_object(
     if event.data is None and event.size > SMALL_BYTES_MAX:
         return CopyLater()
     return CopyNow()
-

@@ -1,11 +1,11 @@
 """One worker of one replica: the parts wired together, from its start to its end.
 
-                 Kafka group                     copies.<replica>
-    log --Faust agent--> Intake --> Mover --put--> target store
-                           |          |--record--> copies.<replica> --View--> KnownStates
-                           |          '                                 |
-                       commit below                                  Lanes: due, woken, overruled
-                       the low-water mark
+             Kafka group                     copies.<replica>
+log --Faust agent--> Intake --> Mover --put--> target store
+                       |          |--record--> copies.<replica> --View--> KnownStates
+                       |          '                                 |
+                   commit below                                  Lanes: due, woken, overruled
+                   the low-water mark
 """
 
 from __future__ import annotations
@@ -55,18 +55,14 @@ class ReplicateWorker:
         settings, identity = self._settings, self._identity
         topics = settings.topics
         replicas = [(item.name, item.incarnation) for item in settings.replicas]
-        await provision(
-            settings.kafka, topics.specs(replicas, []), replication=topics.replication
-        )
+        await provision(settings.kafka, topics.specs(replicas, []), replication=topics.replication)
         stores = [await self._open_store(item.name) for item in self._settings.replicas]
         target = next(store for store in stores if store.name == identity.replica)
         writer = LogWriter(settings.kafka)
         await writer.start()
         self._stack.push_async_callback(writer.stop)
         loop = asyncio.get_running_loop()
-        fold = CopiesFold(
-            identity.topic, lambda notes: _on_loop(loop, lambda: self._notice(notes))
-        )
+        fold = CopiesFold(identity.topic, lambda notes: _on_loop(loop, lambda: self._notice(notes)))
         path = settings.data_folder / f"copies-{identity.replica}-{identity.incarnation}.sqlite"
         view = View(path, fold, settings.kafka, [topics.redactions, identity.topic])
         await view.start()
@@ -92,7 +88,7 @@ class ReplicateWorker:
             writer,
             poison_topic=topics.poison,
             name=self._name,
-            seek=lambda partition, offset: self._member.seek(partition, offset),
+            seek=self._seek,
         )
         self._lanes = Lanes(mover, CopiesQueries(view), known, self._holdings)
         self._member = GroupMember(
@@ -135,6 +131,9 @@ class ReplicateWorker:
         if name == self._identity.replica:
             await store.open()
         return store
+
+    async def _seek(self, partition: int, offset: int) -> None:
+        await self._member.seek(partition, offset)
 
     async def _held(self, partition: int) -> None:
         await self._lanes.held(partition)

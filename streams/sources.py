@@ -45,7 +45,6 @@ class NoSourceError(Exception):
 class Sources:
     """Reads from all replicas, writes to one."""
 
-
     def __init__(
         self,
         stores: Sequence[ObjectStore],
@@ -70,12 +69,16 @@ class Sources:
             return await put_verified(target, wanted.key, data, sums, wanted.content_type)
 
     async def copy(self, target: ObjectStore, wanted: Wanted) -> ObjectInfo:
-        """Copy from the first source that has the right bytes. Raises NoSourceError, or what the
-        target raised: ObjectExistsError among it."""
+        """Copy from the first source that has the right bytes.
+
+        Raises NoSourceError, or what the target raised: ObjectExistsError among it.
+        """
         if wanted.size <= SMALL_BYTES_MAX:
             async with self._small_places, self._bytes.hold(wanted.size):
                 body = await self._read_small(target, wanted)
-                sums = wanted.sums or await asyncio.to_thread(checksums_of, body)
+                sums = wanted.sums
+                if sums is None:
+                    sums = await asyncio.to_thread(checksums_of, body)
                 return await put_verified(target, wanted.key, body, sums, wanted.content_type)
         async with self._large_places:
             return await self._copy_large(target, wanted)
@@ -118,9 +121,7 @@ class Sources:
             await stream.close()
         return True
 
-    async def _repair(
-        self, target: ObjectStore, wanted: Wanted, seen: ObjectInfo
-    ) -> ObjectInfo:
+    async def _repair(self, target: ObjectStore, wanted: Wanted, seen: ObjectInfo) -> ObjectInfo:
         """Replace what damage left under our key: conditional, and the bad bytes kept aside.
 
         Killed between the two: the bad bytes are kept and still there, the next try goes on.

@@ -53,7 +53,7 @@ class CursorsFold:
                 values = [getattr(event, name) for name in _COLUMNS]
                 marks = ", ".join("?" * len(_COLUMNS))
                 db.execute(
-                    f"INSERT OR REPLACE INTO cursors ({', '.join(_COLUMNS)}) VALUES ({marks})",  # noqa: S608
+                    f"INSERT OR REPLACE INTO cursors ({', '.join(_COLUMNS)}) VALUES ({marks})",
                     values,
                 )
 
@@ -67,7 +67,7 @@ class CursorsFold:
 def find_cursor(view: View, hook_id: str, partition: int) -> CursorMoved | None:
     """The newest cursor of a hook on a partition."""
     rows = view.query(
-        f"SELECT {', '.join(_COLUMNS)} FROM cursors WHERE hook_id = ? AND partition = ?",  # noqa: S608
+        f"SELECT {', '.join(_COLUMNS)} FROM cursors WHERE hook_id = ? AND partition = ?",
         (hook_id, partition),
     )
     return CursorMoved(**dict(rows[0])) if rows else None

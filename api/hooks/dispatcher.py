@@ -4,9 +4,9 @@
                                                    |--> cursors (claimed, stamped)
                                                    '--> deliveries
 
-Gateways share the partitions as members of one group; a claim on `cursors` tells a late gateway that
-its partition has gone. Built to grow: a pump knows nothing of how records are found, matched or
-stored, so filters, batches and streams can be other pumps on the same cursors.
+Gateways share the partitions as members of one group; a claim on `cursors` tells a late gateway
+that its partition has gone. Built to grow: a pump knows nothing of how records are found, matched
+or stored, so filters, batches and streams can be other pumps on the same cursors.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ class Dispatcher:
         self._book = book
         self._pumps: dict[tuple[str, Place], tuple[HookSaved, Pump, asyncio.Task[None]]] = {}
         self._assigned: set[Place] = set()
-        self._feeds = {
-            dataset: self._topics.changes(dataset) for dataset in settings.datasets
-        }
+        self._feeds = {dataset: self._topics.changes(dataset) for dataset in settings.datasets}
         group = f"{self._topics.prefix}dispatch"
         self._reader = FeedReader(
             settings.kafka, group, list(self._feeds.values()), self._on_assigned, self._on_news
@@ -201,9 +199,7 @@ class Dispatcher:
     async def _tell(self, attempt: DeliveryAttempted) -> None:
         partition = partition_of(attempt.hook_id, self._topics.partitions)
         try:
-            await self._writer.append(
-                self._topics.deliveries, partition, attempt.hook_id, attempt
-            )
+            await self._writer.append(self._topics.deliveries, partition, attempt.hook_id, attempt)
         except LogError as error:
             LOGGER.warning("cannot write the delivery log now: %s", error)
 

@@ -147,7 +147,10 @@ class Pump:
                 )  # fmt: skip
                 return
             verdict = after_failure(
-                attempt, reply.status, reply.retry_after_seconds, dice=random.random()  # noqa: S311
+                attempt,
+                reply.status,
+                reply.retry_after_seconds,
+                dice=random.random(),  # noqa: S311
             )
             if isinstance(verdict, SwitchOff):
                 await self._bench.switch_off(hook)
@@ -158,9 +161,7 @@ class Pump:
                 return
             await self._wait_to_retry(offset, attempt, verdict, reply)
 
-    async def _wait_to_retry(
-        self, offset: int, attempt: int, verdict: Again, reply: Reply
-    ) -> None:
+    async def _wait_to_retry(self, offset: int, attempt: int, verdict: Again, reply: Reply) -> None:
         due = time.time() + verdict.seconds
         self._cursor = replace(
             self._cursor,

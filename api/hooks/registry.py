@@ -65,7 +65,7 @@ class HooksFold:
                 values["events"] = json.dumps(event.events)
                 marks = ", ".join("?" * len(_COLUMNS))
                 db.execute(
-                    f"INSERT OR REPLACE INTO hooks ({', '.join(_COLUMNS)}) VALUES ({marks})",  # noqa: S608
+                    f"INSERT OR REPLACE INTO hooks ({', '.join(_COLUMNS)}) VALUES ({marks})",
                     list(values.values()),
                 )
             elif isinstance(event, HookRemoved):
@@ -90,13 +90,13 @@ class HookBook:
 
     def all(self) -> list[HookSaved]:
         """Every hook."""
-        rows = self.view.query(f"SELECT {', '.join(_COLUMNS)} FROM hooks ORDER BY created_at_ms")  # noqa: S608
+        rows = self.view.query(f"SELECT {', '.join(_COLUMNS)} FROM hooks ORDER BY created_at_ms")
         return [_hook(row) for row in rows]
 
     def find(self, hook_id: str) -> HookSaved | None:
         """A hook by id."""
         rows = self.view.query(
-            f"SELECT {', '.join(_COLUMNS)} FROM hooks WHERE hook_id = ?",  # noqa: S608
+            f"SELECT {', '.join(_COLUMNS)} FROM hooks WHERE hook_id = ?",
             (hook_id,),
         )
         return _hook(rows[0]) if rows else None
@@ -134,10 +134,12 @@ async def create_hook(request: web.Request) -> web.StreamResponse:
     body = await read_json(request)
     unknown = body.keys() - {"name", "active", "events", "config", "start"}
     if unknown:
-        raise MalformedError("body", f"has the unknown member {sorted(unknown)[0][:50]!r}")
+        raise MalformedError("body", f"has the unknown member {min(unknown)[:50]!r}")
     config = body.get("config")
     if body.get("name", "web") != "web" or not isinstance(config, dict):
-        raise MalformedError("body", 'is not a hook: {"name": "web", "events": [...], "config": {"url": ...}}')
+        raise MalformedError(
+            "body", 'is not a hook: {"name": "web", "events": [...], "config": {"url": ...}}'
+        )
     url, secret, is_made = await _read_config(book, config)
     active = body.get("active", True)
     if not isinstance(active, bool):
@@ -163,9 +165,7 @@ async def create_hook(request: web.Request) -> web.StreamResponse:
     document = hook_document(request, hook)
     if is_made:
         document["config"]["secret"] = secret
-    return web.json_response(
-        document, status=201, headers={"Location": f"/v1/hooks/{hook_id}"}
-    )
+    return web.json_response(document, status=201, headers={"Location": f"/v1/hooks/{hook_id}"})
 
 
 async def list_hooks(request: web.Request) -> web.StreamResponse:
@@ -235,7 +235,7 @@ async def _read_config(book: HookBook, config: dict[str, Any]) -> tuple[str, str
     """URL and secret of a new hook, and whether the secret was made here."""
     unknown = config.keys() - {"url", "content_type", "secret", "insecure_ssl"}
     if unknown:
-        raise MalformedError("config", f"has the unknown member {sorted(unknown)[0][:50]!r}")
+        raise MalformedError("config", f"has the unknown member {min(unknown)[:50]!r}")
     url = config.get("url")
     if not isinstance(url, str):
         raise MalformedError("config.url", "is missing")
@@ -244,13 +244,17 @@ async def _read_config(book: HookBook, config: dict[str, Any]) -> tuple[str, str
     if config.get("content_type", "json") != "json":
         raise MalformedError("config.content_type", "is not known", hint="json")
     if str(config.get("insecure_ssl", "0")) != "0":
-        raise MalformedError("config.insecure_ssl", "is not offered", hint="use a valid certificate")
+        raise MalformedError(
+            "config.insecure_ssl", "is not offered", hint="use a valid certificate"
+        )
     secret = config.get("secret")
     if secret is None:
         made = base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
         return url, SECRET_PREFIX + made, True
     if not isinstance(secret, str) or len(secret) > _SECRET_CHARS_MAX:
-        raise MalformedError("config.secret", f"is not a text of up to {_SECRET_CHARS_MAX} characters")
+        raise MalformedError(
+            "config.secret", f"is not a text of up to {_SECRET_CHARS_MAX} characters"
+        )
     if len(signing_key(secret)) < _SECRET_BYTES_MIN:
         hint = "leave it out, and one is made for you"
         raise MalformedError("config.secret", f"is under {_SECRET_BYTES_MIN} bytes", hint=hint)

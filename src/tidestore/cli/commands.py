@@ -1,4 +1,4 @@
-"""The command `tidestore` and its verbs. Each is imported when it is called: start-up stays quick."""
+"""The command `tidestore` and its verbs. Each is imported when called: start-up stays quick."""
 
 from __future__ import annotations
 
@@ -49,4 +49,4 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tidestore")
 def cli() -> None:
-    """Replicated data store over many clouds: every write an event, every copy visible and proved."""
+    """Replicated data store over many clouds, with the state of every copy visible."""

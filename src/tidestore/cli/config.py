@@ -25,8 +25,8 @@ def config() -> None:
 def check(
     environ: dict[str, str],
     config_path: Path,
-    offline: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    offline: bool,
+    as_json: bool,
 ) -> None:
     """Read tidestore.toml and ask Kafka and every replica whether they answer."""
     try:
@@ -40,7 +40,9 @@ def check(
         if as_json:
             print_json(finding)
         else:
-            click.echo(f"{'ok ' if finding['ok'] else 'BAD'}  {finding['what']}: {finding['detail']}")
+            click.echo(
+                f"{'ok ' if finding['ok'] else 'BAD'}  {finding['what']}: {finding['detail']}"
+            )
     if not all(finding["ok"] for finding in findings):
         fail("not everything answers", "see the lines marked BAD")
 
@@ -62,7 +64,9 @@ async def _ask(found: Config) -> list[dict[str, Any]]:
             detail = f"answers; {len(missing)} topics will be made at the first start"
         findings.append({"what": f"kafka {found.kafka.bootstrap}", "ok": True, "detail": detail})
     except LogError as error:
-        findings.append({"what": f"kafka {found.kafka.bootstrap}", "ok": False, "detail": str(error)})
+        findings.append(
+            {"what": f"kafka {found.kafka.bootstrap}", "ok": False, "detail": str(error)}
+        )
     for item in found.replicas:
         what = f"replica {item.name}"
         store = make_store(item.name, item.address)

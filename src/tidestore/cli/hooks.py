@@ -20,7 +20,9 @@ def hook() -> None:
 
 @hook.command("add")
 @click.argument("target")
-@click.option("--event", "events", multiple=True, default=("*",), help="Which events; all by default.")
+@click.option(
+    "--event", "events", multiple=True, default=("*",), help="Which events; all by default."
+)
 @click.option("--secret", help="The signing secret; one is made if you give none.")
 @click.option("--earliest", is_flag=True, help="Also tell what was announced before.")
 @connect_options
@@ -30,7 +32,7 @@ def add(
     target: str,
     events: tuple[str, ...],
     secret: str | None,
-    earliest: bool,  # noqa: FBT001
+    earliest: bool,
     data_folder: Path,
     url: str | None,
     dataset: str,
@@ -58,9 +60,7 @@ def remove(
     environ: dict[str, str], hook_id: str, data_folder: Path, url: str | None, dataset: str
 ) -> None:
     """Remove a hook; nothing more is sent to it."""
-    _speak(
-        environ, data_folder, url, lambda c: c.delete(f"/v1/hooks/{hook_id}", dataset=dataset)
-    )
+    _speak(environ, data_folder, url, lambda c: c.delete(f"/v1/hooks/{hook_id}", dataset=dataset))
 
 
 def _speak(environ: dict[str, str], data_folder: Path, url: str | None, call: Any) -> None:

@@ -24,7 +24,9 @@ def log() -> None:
 @click.argument("topic", default="log")
 @config_option
 @click.option("--key", help="Only records of this key.")
-@click.option("--limit", type=int, default=100, show_default=True, help="At most so many; 0 is all.")
+@click.option(
+    "--limit", type=int, default=100, show_default=True, help="At most so many; 0 is all."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document per line.")
 @click.pass_obj
 def show(
@@ -33,7 +35,7 @@ def show(
     config_path: Path,
     key: str | None,
     limit: int,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
 ) -> None:
     """Show TOPIC from its beginning: log, copies.aws, changes.public, hooks, cursors, tasks, ..."""
     from tidestore.connectors.kafka import LogError  # noqa: PLC0415
@@ -79,9 +81,12 @@ def _full_name(found: Config, topic: str) -> str:
     names = [spec.name for spec in topics.specs(replicas, list(found.datasets))]
     for name in names:
         short = name.removeprefix(topics.prefix)
-        if topic in (name, short) or (short.startswith("copies.") and short.rsplit(".", 1)[0] == topic):
+        if topic in (name, short) or (
+            short.startswith("copies.") and short.rsplit(".", 1)[0] == topic
+        ):
             return name
-    fail(f"there is no topic {topic!r}", "one of " + ", ".join(n.removeprefix(topics.prefix) for n in names))
+    known = ", ".join(name.removeprefix(topics.prefix) for name in names)
+    return fail(f"there is no topic {topic!r}", f"one of {known}")
 
 
 def _plain(event: Any) -> dict[str, Any]:

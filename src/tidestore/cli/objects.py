@@ -41,14 +41,16 @@ def get(
     url: str | None,
     dataset: str,
 ) -> None:
-    """Fetch WHAT: a blob by its sha256, a file or a bundle by its uuid; checked against its hash."""
+    """Fetch WHAT, a blob by its sha256, a file or a bundle by its uuid, and check its hash."""
     connection = find_connection(environ, data_folder, url)
     asked = {"dataset": dataset, "replica": replica}
 
     async def work() -> list[Path]:
         async with Client(connection.url, connection.token) as client:
             if _SHA256.fullmatch(what):
-                return [await _fetch(client, f"/v1/blobs/{what}", what, output or Path(what), asked)]
+                return [
+                    await _fetch(client, f"/v1/blobs/{what}", what, output or Path(what), asked)
+                ]
             if not _UUID.fullmatch(what):
                 fail(f"{what!r} is neither a sha256 nor a uuid")
             return await _get_by_uuid(client, what, kind, output, {**asked, "version": version})
@@ -70,7 +72,7 @@ def get(
 def ls(
     environ: dict[str, str],
     kind: str,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
     data_folder: Path,
     url: str | None,
     dataset: str,
@@ -139,5 +141,3 @@ async def _fetch(
     finally:
         temporary.unlink(missing_ok=True)
     return target
-
-

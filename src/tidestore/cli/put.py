@@ -31,9 +31,7 @@ def default_journal(environ: dict[str, str]) -> Path:
 
 
 @click.command()
-@click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True)
-)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @connect_options
 @click.option("--journal", type=click.Path(path_type=Path), help="Where to remember what is done.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -45,7 +43,7 @@ def put(
     url: str | None,
     dataset: str,
     journal: Path | None,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
 ) -> None:
     """Write PATHS: each folder a bundle of its files, a collection over each tree.
 
@@ -66,7 +64,9 @@ def put(
                 root = f"{connection.url} {dataset} {path.absolute()}"
                 book = Journal(state, root)
                 try:
-                    results.append((path, await _write(client, book, dataset, path, files, console)))
+                    results.append(
+                        (path, await _write(client, book, dataset, path, files, console))
+                    )
                 finally:
                     book.close()
         return results

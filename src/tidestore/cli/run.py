@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 from rich.console import Console
@@ -81,7 +81,7 @@ def smoke(environ: dict[str, str]) -> None:
 @data_option
 @click.option("--own", is_flag=True, help="Use a stack of its own even if one runs.")
 @click.pass_obj
-def demo(environ: dict[str, str], data_folder: Path, own: bool) -> None:  # noqa: FBT001
+def demo(environ: dict[str, str], data_folder: Path, own: bool) -> None:
     """Write a real data set and prove it, byte by byte, on every replica."""
     from tidestore.local.demo import run_demo  # noqa: PLC0415
 
@@ -103,7 +103,7 @@ class _Stopping:
         self._stack = stack
         self.is_asked = False
 
-    def __enter__(self) -> _Stopping:
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._ask)
         return self
@@ -131,7 +131,7 @@ def _new_stack(
     data_folder: Path, environ: dict[str, str], options: StackOptions, console: Console
 ) -> Stack:
     layout = Layout(data_folder.absolute(), cache_folder(environ))
-    return Stack(layout, environ, options, lambda text: console.print(text))
+    return Stack(layout, environ, options, console.print)
 
 
 def _start(stack: Stack, console: Console) -> None:
@@ -184,11 +184,14 @@ def _tell(stack: Stack, console: Console, seconds: float) -> None:
             console.print(f"  note: {server.note}", soft_wrap=True, markup=False)
     token = f'$(cat "{layout.token}")'
     console.print("\nwrite and read something:\n", markup=False)
+    put = f'curl -X PUT -H "Authorization: Bearer {token}" --data-binary @hello.txt'
     lines = [
         "echo 'hello, replicas' > hello.txt && SHA=$(sha256sum hello.txt | cut -d' ' -f1)",
-        f'curl -X PUT -H "Authorization: Bearer {token}" --data-binary @hello.txt "{url}/v1/blobs/$SHA?replicas=3"',
+        f'{put} "{url}/v1/blobs/$SHA?replicas=3"',
         f'curl -L "{url}/v1/blobs/$SHA" && curl "{url}/v1/blobs/$SHA/copies"',
     ]
     for line in lines:
         console.print(f"  {line}", soft_wrap=True, markup=False)
-    console.print("\nCtrl-C ends everything. To remove it all, delete the data folder.", markup=False)
+    console.print(
+        "\nCtrl-C ends everything. To remove it all, delete the data folder.", markup=False
+    )

@@ -28,9 +28,17 @@ config_option = click.option(
 class Worker(Protocol):
     """What both kinds of worker can do."""
 
-    async def start(self) -> None: ...
-    async def run(self) -> None: ...
-    async def stop(self) -> None: ...
+    async def start(self) -> None:
+        """Open everything and join the group."""
+        ...
+
+    async def run(self) -> None:
+        """Wait for the end."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish and close."""
+        ...
 
 
 @click.command()
@@ -99,7 +107,7 @@ async def _work(make: Any) -> None:
             running.cancel()
         await made.stop()
     if not stop.is_set():
-        if running.done() and not running.cancelled():
+        if running is not None and running.done() and not running.cancelled():
             running.result()
         raise RuntimeError("the worker broke; see the lines above")
 

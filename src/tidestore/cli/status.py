@@ -25,8 +25,8 @@ _REFRESH_SECONDS = 1.0
 @click.pass_obj
 def status(
     environ: dict[str, str],
-    watch: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    watch: bool,
+    as_json: bool,
     data_folder: Path,
     url: str | None,
     dataset: str,
@@ -58,7 +58,16 @@ def status(
 
 def _table(document: dict[str, Any]) -> Table:
     table = Table(title=f"{document['objects']} objects in the log", title_justify="left")
-    for name in ("replica", "present", "pending", "waiting", "parked", "bytes behind", "lag", "where"):
+    for name in (
+        "replica",
+        "present",
+        "pending",
+        "waiting",
+        "parked",
+        "bytes behind",
+        "lag",
+        "where",
+    ):
         table.add_column(name, justify="left" if name in ("replica", "where") else "right")
     for replica in document["replicas"]:
         lag = replica["lag"]

@@ -26,7 +26,7 @@ def verify(
     environ: dict[str, str],
     config_path: Path,
     only: tuple[str, ...],
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
 ) -> None:
     """Read every object of every replica with the cloud's own client, hash it, compare it.
 
@@ -46,7 +46,12 @@ def verify(
     expected = log_contents(config)
     console.print(f"the log holds {len(expected)} objects")
     findings: list[dict[str, Any]] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         for place in places_of(config_path, environ):
             if only and place.name not in only:

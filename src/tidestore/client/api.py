@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiohttp
 
@@ -52,7 +52,7 @@ class Client:
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections),
             timeout=aiohttp.ClientTimeout(total=_TOTAL_SECONDS, sock_connect=10),
@@ -69,7 +69,13 @@ class Client:
         return await self._json("GET", path, parameters)
 
     async def put(
-        self, path: str, *, body: Body = None, document: Any = None, size: int | None = None, **parameters: Any
+        self,
+        path: str,
+        *,
+        body: Body = None,
+        document: Any = None,
+        size: int | None = None,
+        **parameters: Any,
     ) -> dict[str, Any]:
         """PUT bytes or a JSON document; raises ClientError."""
         return await self._json("PUT", path, parameters, body, document, size)
@@ -82,7 +88,9 @@ class Client:
         """DELETE; raises ClientError."""
         return await self._json("DELETE", path, parameters)
 
-    async def pages(self, path: str, limit: int = 1000, **parameters: Any) -> AsyncIterator[dict[str, Any]]:
+    async def pages(
+        self, path: str, limit: int = 1000, **parameters: Any
+    ) -> AsyncIterator[dict[str, Any]]:
         """All items of a listing."""
         cursor: str | None = None
         while True:
@@ -185,4 +193,6 @@ async def _error_of(reply: aiohttp.ClientResponse) -> ClientError:
             hint=str(problem.get("hint", "")),
         )
     except (ValueError, aiohttp.ClientError, AttributeError):
-        return ClientError(f"the gateway answered {reply.status} {reply.reason}", status=reply.status)
+        return ClientError(
+            f"the gateway answered {reply.status} {reply.reason}", status=reply.status
+        )

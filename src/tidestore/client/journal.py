@@ -1,10 +1,11 @@
 """What a `put` remembers: so that a second run writes nothing twice and goes on where it stopped.
 
-Identities come from a root id and the path: the same tree gives the same uuids anywhere. The version
-of each entry is chosen and written down before its first request (design section 3): after a kill
-the next run sends the same version again, and the answer is "same".
+Identities come from a root id and the path: the same tree gives the same uuids anywhere. The
+version of each entry is chosen and written down before its first request (design section 3): after
+a kill the next run sends the same version again, and the answer is "same".
 
-    entries(path)  fingerprint   what the file looked like: size, time, inode, or its members' versions
+    entries(path)  fingerprint   what the file looked like: size, time, inode, or its members'
+    versions
                    version       chosen before the first request
                    is_done       acknowledged
 """

@@ -109,7 +109,7 @@ class Uploader:
                 incomplete.add(folder)
             else:
                 members.setdefault(folder, []).append(member)
-        if root.is_file():
+        if root.is_file():  # noqa: ASYNC240  one question to the file system
             return self.written
         bundles = await asyncio.gather(
             *(

@@ -27,7 +27,10 @@ from tidestore.schemas.objects import (
 from tidestore.schemas.topics import Topics, Windows
 
 _KNOWN: Final = {
-    "": {"kafka", "gateway", "replicas", "staging", "hooks", "limits", "origin", "datasets", "data_folder", "local"},
+    "": {
+        "kafka", "gateway", "replicas", "staging", "hooks", "limits", "origin", "datasets",
+        "data_folder", "local",
+    },
     "kafka": {
         "bootstrap", "topic_prefix", "partitions", "generation", "replication", "replay_hours",
         "redaction_hours", "security", "password", "unclean_stops",
@@ -71,7 +74,9 @@ class _Reader:
         unknown = sorted(found.keys() - _KNOWN[section])
         if unknown:
             known = ", ".join(sorted(_KNOWN[section]))
-            raise self.fail(place or "the file", f"{unknown[0]!r} is not known here; known are {known}")
+            raise self.fail(
+                place or "the file", f"{unknown[0]!r} is not known here; known are {known}"
+            )
 
     def text(self, found: dict[str, Any], name: str, place: str, default: str | None = None) -> str:
         value = found.get(name, default)
@@ -148,7 +153,9 @@ def _config(reader: _Reader) -> Config:
         host=reader.text(gateway, "host", "gateway", "127.0.0.1"),
         port=reader.number(gateway, "port", "gateway", 8080),
         tokens=_tokens(reader, gateway),
-        seal_key=reader.secret(hooks["seal_key"], "hooks.seal_key") if "seal_key" in hooks else Secret(""),
+        seal_key=reader.secret(hooks["seal_key"], "hooks.seal_key")
+        if "seal_key" in hooks
+        else Secret(""),
         hook_networks=_networks(reader, hooks),
         staging=_staging(reader),
         limits=_limits(reader),
@@ -226,7 +233,9 @@ def _networks(reader: _Reader, hooks: dict[str, Any]) -> tuple[str, ...]:
         try:
             ipaddress.ip_network(str(network))
         except ValueError:
-            raise reader.fail("hooks.networks", f"{network!r} is no network like 10.1.0.0/16") from None
+            raise reader.fail(
+                "hooks.networks", f"{network!r} is no network like 10.1.0.0/16"
+            ) from None
     return tuple(str(network) for network in found)
 
 

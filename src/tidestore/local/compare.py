@@ -1,4 +1,4 @@
-"""Compare replicas with the log: the log read by a plain consumer, the replica by the cloud's client."""
+"""Compare replicas with the log: each read by a client that is not the product's own."""
 
 from __future__ import annotations
 

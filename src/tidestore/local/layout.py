@@ -1,13 +1,13 @@
 """Where a local stack keeps things.
 
-    <data>/                  everything of one stack; removing it removes the stack
-        tidestore.toml       the configuration that all its processes read
-        stack.json           what runs where, for people and for the command line
-        token                the producer's token, readable by its owner only
-        kafka/ s3/ gcs/ onprem/   the data itself
-        views/               indexes, rebuilt from Kafka at will
-        logs/                one file per process
-    <cache>/                 shared by all stacks: Kafka's jars, built servers
+<data>/                  everything of one stack; removing it removes the stack
+    tidestore.toml       the configuration that all its processes read
+    stack.json           what runs where, for people and for the command line
+    token                the producer's token, readable by its owner only
+    kafka/ s3/ gcs/ onprem/   the data itself
+    views/               indexes, rebuilt from Kafka at will
+    logs/                one file per process
+<cache>/                 shared by all stacks: Kafka's jars, built servers
 """
 
 from __future__ import annotations

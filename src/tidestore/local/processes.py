@@ -132,7 +132,7 @@ def _started(pid: int) -> str:
         pass
     if Path("/proc/self/stat").exists():
         return ""
-    found = subprocess.run(  # noqa: S603
+    found = subprocess.run(
         ["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return found.stdout.strip()

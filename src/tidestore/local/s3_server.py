@@ -1,7 +1,8 @@
 """PyPI's localbucket with one socket option set.
 
 It sends the head and the body of an answer in two small packets, so each read waits 40 ms for the
-other end's delayed acknowledgement unless Nagle's algorithm is off: measured 42 ms a GET before, 1 after.
+other end's delayed acknowledgement unless Nagle's algorithm is off: measured 42 ms a GET before, 1
+after.
 """
 
 from __future__ import annotations

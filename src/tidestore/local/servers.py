@@ -3,12 +3,12 @@
 Best first: a MinIO or fake-gcs-server that is on the PATH; else the ones that PyPI has. Which one a
 stack began with is kept, because its data lies in that server's own format.
 
-| server               | keeps data | what it lacks, declared as a capability gap                        |
-|----------------------|------------|--------------------------------------------------------------------|
-| minio                | yes        | nothing                                                            |
-| localbucket          | yes        | checksums, credentials, content types, conditional replace         |
-| fake-gcs-server      | yes        | credentials, signed links                                          |
-| gcp-storage-emulator | yes        | preconditions, checksums, credentials, signed links                |
+    minio                   lacks nothing
+    localbucket             checksums, credentials, content types, conditional replace
+    fake-gcs-server         credentials, signed links
+    gcp-storage-emulator    preconditions, checksums, credentials, signed links
+
+What a server lacks is declared as a capability gap. All four keep their data over a restart.
 """
 
 from __future__ import annotations
@@ -62,9 +62,7 @@ def choose(names: tuple[str, ...], before: str | None, environ: Mapping[str, str
     return names[-1]
 
 
-def s3_server(
-    kind: str, folder: Path, secrets_folder: Path, port: int, bucket: str
-) -> StoreServer:
+def s3_server(kind: str, folder: Path, secrets_folder: Path, port: int, bucket: str) -> StoreServer:
     """An S3 API on a port."""
     folder.mkdir(parents=True, exist_ok=True)
     base = f"http://127.0.0.1:{port}"
@@ -90,7 +88,14 @@ def s3_server(
         )
     return StoreServer(
         kind=kind,
-        command=[sys.executable, "-m", "tidestore.local.s3_server", str(folder), "--port", str(port)],
+        command=[
+            sys.executable,
+            "-m",
+            "tidestore.local.s3_server",
+            str(folder),
+            "--port",
+            str(port),
+        ],
         ready_url=base,
         url=f"{url}&capabilities=localbucket",
         credentials={"access_key_id": "plain:local", "secret_access_key": "plain:local"},

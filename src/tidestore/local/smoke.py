@@ -181,7 +181,10 @@ async def _await_hook(receiver: _Receiver, objects: int) -> bool:
 
 
 def _check_hook(
-    receiver: _Receiver, acknowledged: dict[str, float], report: Report, is_complete: bool  # noqa: FBT001
+    receiver: _Receiver,
+    acknowledged: dict[str, float],
+    report: Report,
+    is_complete: bool,  # noqa: FBT001
 ) -> None:
     if not is_complete:
         report.problems.append(f"the hook heard {len(receiver.seen)} of {2 * len(acknowledged)}")

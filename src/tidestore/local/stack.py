@@ -197,13 +197,15 @@ class Stack:
             (self.layout.data / "writable").unlink()
         except OSError as error:
             raise StackError(
-                f"cannot write to {self.layout.data}: {error.strerror}; choose another --data folder"
+                f"cannot write to {self.layout.data}: {error.strerror};"
+                " choose another --data folder"
             ) from None
         free = shutil.disk_usage(self.layout.data).free
         if free < _DISK_BYTES_MIN:
             raise StackError(
                 f"only {free >> 20} MiB are free under {self.layout.data}, Kafka and three replicas"
-                f" need at least {_DISK_BYTES_MIN >> 20}; free some, or choose another --data folder"
+                f" need at least {_DISK_BYTES_MIN >> 20};"
+                " free some, or choose another --data folder"
             )
         other = self.layout.read_state().get("pid")
         if isinstance(other, int) and other != os.getpid() and _is_stack(other):
@@ -220,7 +222,9 @@ class Stack:
             raise StackError(f"Kafka cannot start: {error}") from None
         if is_unclean:
             self.state["unclean_stops"] += 1
-            self._say("Kafka was not stopped cleanly last time: everything is read again, to be sure")
+            self._say(
+                "Kafka was not stopped cleanly last time: everything is read again, to be sure"
+            )
         port = self.state["ports"]["broker"]
         self._await("kafka", lambda: _answers(port))
 
@@ -284,7 +288,9 @@ class Stack:
         ]
         for name, url, credentials in replicas:
             pairs = ", ".join(f'{key} = "{value}"' for key, value in credentials.items())
-            lines.append(f'[[replicas]]\nname = "{name}"\nurl = "{url}"\ncredentials = {{ {pairs} }}')
+            lines.append(
+                f'[[replicas]]\nname = "{name}"\nurl = "{url}"\ncredentials = {{ {pairs} }}'
+            )
         staging = (data / "staging").absolute()
         staging.mkdir(exist_ok=True)
         lines.append(f'[[staging]]\nname = "folder"\nurl = "{staging.as_uri()}"')
