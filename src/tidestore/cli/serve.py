@@ -95,20 +95,19 @@ async def _work(make: Any) -> None:
     """Start a worker, wait for its end or ours, stop it. A worker that broke ends with an error."""
     stop = _stop_on_signals()
     made: Worker = make()
-    running: asyncio.Task[None] | None = None
+    asked = asyncio.create_task(stop.wait())
     try:
         await made.start()
         running = asyncio.create_task(made.run())
-        asked = asyncio.create_task(stop.wait())
         await asyncio.wait([running, asked], return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-    finally:
-        if running is not None and not stop.is_set():
+        if running.done():
+            running.result()
+        else:
             running.cancel()
+    finally:
+        asked.cancel()
         await made.stop()
     if not stop.is_set():
-        if running is not None and running.done() and not running.cancelled():
-            running.result()
         raise RuntimeError("the worker broke; see the lines above")
 
 
