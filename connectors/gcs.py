@@ -11,6 +11,7 @@ take. A create is `ifGenerationMatch=0`, a repair `ifGenerationMatch=<the bad ge
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 from collections.abc import AsyncIterator, Callable
@@ -128,13 +129,14 @@ class GcsStore:
         if self._address.options.get("create") != "1":
             hint = f"create the bucket {self._bucket.name} or correct its name"
             raise BucketMissingError("open", self._name, hint=hint)
-        await self._run(
-            "create",
-            "",
-            lambda: self._client.create_bucket(
-                self._bucket.name, timeout=TIMEOUT_SECONDS, retry=None
-            ),
-        )
+        with contextlib.suppress(ObjectExistsError):  # another process of ours was first
+            await self._run(
+                "create",
+                "",
+                lambda: self._client.create_bucket(
+                    self._bucket.name, timeout=TIMEOUT_SECONDS, retry=None
+                ),
+            )
 
     async def close(self) -> None:
         """See ObjectStore."""

@@ -23,6 +23,7 @@ _STATUSES: dict[int, type[StoreError]] = {
     403: StoreDeniedError,
     404: ObjectMissingError,
     408: StoreUnreachableError,
+    409: ObjectExistsError,
     412: ObjectExistsError,
     429: StoreThrottledError,
     503: StoreThrottledError,

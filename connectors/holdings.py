@@ -141,4 +141,5 @@ class Holdings:
             self._past.clear()
         self._past.add(placed.offset)
         self._stamps[partition] = placed.offset
+        LOGGER.info("%s/%d is held under claim %d", self._topic, partition, placed.offset)
         await self._on_held(partition)

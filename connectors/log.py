@@ -14,6 +14,7 @@ the caller never knew. Every append of ours may therefore be repeated without ha
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from tidestore.schemas.events import Event
 from tidestore.schemas.positions import Cut
 from tidestore.schemas.topics import RECORD_BYTES_MAX
 
+LOGGER: Final = logging.getLogger("tidestore.log")
+
 # A write that is not in the log after this long is answered with 503 and may be sent again.
 APPEND_SECONDS_MAX: Final = 20
 # Waiting for others to fill a batch costs latency on an idle system: 1 ms is less than a fetch.
@@ -42,6 +45,7 @@ _LINGER_MS: Final = 1
 _QUEUE_KIB: Final = 64 * 1024
 _POLL_SECONDS: Final = 0.2
 _ENDS_SECONDS_MAX: Final = 10.0
+_GRACE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class LogWriter:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._producer: Producer | None = None
+        self._broken: list[Producer] = []
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_stopping = threading.Event()
@@ -115,7 +120,11 @@ class LogWriter:
                 await asyncio.sleep(0.02)
             except KafkaException as error:
                 raise translate_kafka(error) from None
-        return await report
+        try:
+            # librdkafka reports every message by its own time limit; this is for the day it does not.
+            return await asyncio.wait_for(report, APPEND_SECONDS_MAX + _GRACE_SECONDS)
+        except TimeoutError:
+            raise LogUnavailableError("no report came for an append") from None
 
     async def ends(self, topic: str, partitions: list[int]) -> dict[int, int]:
         """The offset after the last record of each partition; raises LogError."""
@@ -137,11 +146,18 @@ class LogWriter:
             self._admin = AdminClient(self._settings.client(), logger=QuietLogger())
         try:
             futures = self._admin.list_offsets(asked, request_timeout=5)
-            return {
-                place.partition: (await asyncio.wrap_future(future)).offset
-                for place, future in futures.items()
-            }
+            async with asyncio.timeout(_ENDS_SECONDS_MAX):
+                return {
+                    place.partition: (await asyncio.wrap_future(future)).offset
+                    for place, future in futures.items()
+                }
+        except TimeoutError:
+            self._admin = None
+            raise LogUnavailableError("the broker did not say where the log ends") from None
         except KafkaException as error:
+            # librdkafka 2.16 keeps a leader's epoch in the admin client for good: after a broker's
+            # restart every request of the old client is fenced. A new client asks anew.
+            self._admin = None
             raise translate_kafka(error) from None
 
     async def cut(self, topic: str, partitions: int, generation: int) -> Cut:
@@ -171,6 +187,12 @@ class LogWriter:
             producer = self._producer
             if producer is not None:
                 producer.poll(_POLL_SECONDS)
+            for broken in list(self._broken):
+                # Whatever is still in a broken producer must be reported as failed, not forgotten.
+                broken.purge()
+                broken.poll(0)
+                if len(broken) == 0:
+                    self._broken.remove(broken)
 
     def _reported(
         self, report: asyncio.Future[Appended], error: KafkaError | None, message: Message
@@ -180,7 +202,10 @@ class LogWriter:
         if error is not None and error.fatal() and not self._is_stopping.is_set():
             # Idempotence was lost (an unknown sequence after a broker's data loss, say). This
             # producer will never work again; what was in it is reported as failed, one by one.
-            self._producer = self._new_producer()
+            if self._producer is not None and self._producer not in self._broken:
+                LOGGER.warning("the producer broke and is replaced: %s", error.str())
+                self._broken.append(self._producer)
+                self._producer = self._new_producer()
         if not self._is_draining and self._loop is not None:
             self._is_draining = True
             self._loop.call_soon_threadsafe(self._drain)

@@ -30,6 +30,7 @@ from obstore.store import S3Store as ObstoreS3
 from tidestore.connectors.credentials import StoreAddress
 from tidestore.connectors.errors import (
     BucketMissingError,
+    ObjectExistsError,
     ObjectMissingError,
     PreconditionError,
     StoreError,
@@ -349,7 +350,9 @@ class S3Store:
                 place: Any = {"LocationConstraint": self._region}
                 self._boto.create_bucket(Bucket=self.bucket, CreateBucketConfiguration=place)
 
-        await self.boto("create", "", create)
+        # Two processes of ours may start at once; who comes second finds the bucket and is content.
+        with contextlib.suppress(ObjectExistsError):
+            await self.boto("create", "", create)
         if not self._capabilities.public_read:
             return
         # The dataset is the first part of every key, so one statement opens the public one alone.

@@ -42,6 +42,7 @@ _CODES: dict[str, type[StoreError]] = {
     "NoSuchBucket": BucketMissingError,
     "NoSuchUpload": ObjectMissingError,
     "PreconditionFailed": ObjectExistsError,
+    "BucketAlreadyOwnedByYou": ObjectExistsError,
     "ConditionalRequestConflict": StoreThrottledError,  # S3's 409: another create is under way
     "AccessDenied": StoreDeniedError,
     "403": StoreDeniedError,

@@ -211,8 +211,9 @@ class View:
                 self._follow()
             except RefoldNeededError as error:
                 LOGGER.warning("%s: folding again from the start: %s", self._path.stem, error)
-                self._tables.clear()
+                # First forget how far we were: a reader must wait, not look into empty tables.
                 self._ends.clear()
+                self._tables.clear()
                 self.refolds += 1
             except (KafkaException, LogError) as error:
                 LOGGER.warning("%s: cannot follow, trying again: %s", self._path.stem, error)

@@ -19,6 +19,7 @@ from tidestore.connectors.kafka import KafkaSettings
 # How far the fetcher may read ahead of the agent. Inline objects have up to 32 KiB: 32 MiB.
 _BUFFER_RECORDS: Final = 1_024
 _POLL_RECORDS: Final = 500
+_METADATA_MS: Final = 5_000
 
 RecordHandler = Callable[[str, int, int, bytes, bytes], Awaitable[None]]
 
@@ -45,6 +46,9 @@ def make_app(
         # An expired group re-reads, it never skips.
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=4 * 1024 * 1024,
+        # A broker that has just restarted may not know the topic yet: the group then settles on an
+        # empty assignment and asks again only when its metadata is this old (5 min by default).
+        consumer_metadata_max_age_ms=_METADATA_MS,
         stream_buffer_maxsize=_BUFFER_RECORDS,
         stream_wait_empty=False,
         key_serializer="raw",

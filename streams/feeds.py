@@ -80,6 +80,11 @@ class Announcer:
         del event, log_offset, lease_ms
         return False
 
+    def seconds_under_way(self, key: str) -> float:
+        """An announcement is one append; there is nothing slow to hand over."""
+        del key
+        return 0.0
+
     async def park_unreadable(self, key: str, log_offset: int, reason: str) -> None:
         """The replicas' workers set poison aside; there is nothing to announce about it."""
         del key, log_offset, reason

@@ -47,6 +47,10 @@ class Desk(Protocol):
         """Make a record's duty durable elsewhere; whether that is confirmed."""
         ...
 
+    def seconds_under_way(self, key: str) -> float:
+        """For how long a record has really been at work, waiting for a place not counted."""
+        ...
+
     async def park_unreadable(self, key: str, log_offset: int, reason: str) -> None:
         """Give a key whose record is poisoned its outcome."""
         ...
@@ -71,7 +75,6 @@ class _Open:
     partition: int
     offset: int
     mark: LowWater
-    begun: float
     event: ObjectWritten | ObjectRedacted | None
     is_handed_over: bool = False
 
@@ -150,7 +153,7 @@ class Intake:
             else self._set_aside(topic, partition, offset, key, value, reason)
         )
         task = asyncio.create_task(work)
-        self._open[task] = _Open(partition, offset, mark, time.monotonic(), event)
+        self._open[task] = _Open(partition, offset, mark, event)
         task.add_done_callback(self._ended)
 
     def committable(self) -> dict[int, int]:
@@ -184,9 +187,10 @@ class Intake:
                 task.cancel()
 
     def _hand_over_slow(self) -> None:
-        oldest = time.monotonic() - HAND_OVER_SECONDS
         for item in list(self._open.values()):
-            if item.begun < oldest and not item.is_handed_over:
+            if item.event is None or item.is_handed_over:
+                continue
+            if self._desk.seconds_under_way(item.event.key) > HAND_OVER_SECONDS:
                 item.is_handed_over = True
                 handing = asyncio.create_task(self._hand_over(item))
                 self._handing.add(handing)

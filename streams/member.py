@@ -122,8 +122,10 @@ class GroupMember:
 
     async def _assigned(self, app: faust.App, assigned: set[TP], **_: object) -> None:
         del app
+        partitions = {place.partition for place in assigned}
+        LOGGER.info("%s: assigned partitions %s", self._topic, sorted(partitions))
         for assignee in self._assignees:
-            assignee.assign({place.partition for place in assigned})
+            assignee.assign(partitions)
 
     async def _commit_regularly(self) -> None:
         while True:

@@ -78,6 +78,10 @@ class Mover:
         self._known = known
         # One task per key at a time: events of one object, its retry and its wake never race here.
         self._busy: dict[str, asyncio.Future[None]] = {}
+        # Keys whose outcome is being written, and those whose duty is being handed over: the two
+        # must not overtake each other, or a stale "pending" would follow a "present".
+        self._recording: set[str] = set()
+        self._handing: dict[str, asyncio.Future[None]] = {}
 
     def is_busy(self, key: str) -> bool:
         """Whether a task works on this key now."""
@@ -113,12 +117,23 @@ class Mover:
         The task goes on; should it die with this process, the record comes due at the lease's end.
         Answers whether a record of the copy is now confirmed.
         """
-        if self._known.find(event.key) is not None:
+        key = event.key
+        if self._known.find(key) is not None:
             return True
+        if key in self._recording or key in self._handing:
+            return False  # its outcome is being written this moment: that must stay the last word
         pending = record_of(self._identity, event, log_offset)
-        return await self._record(
-            replace(pending, next_try_at_ms=_now_ms() + lease_ms, error_class="slow")
-        )
+        pending = replace(pending, next_try_at_ms=_now_ms() + lease_ms, error_class="slow")
+        written = self._handing[key] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._append(pending)
+        finally:
+            del self._handing[key]
+            written.set_result(None)
+
+    def seconds_under_way(self, key: str) -> float:
+        """For how long a copy has been at work, its wait for a place not counted."""
+        return self._sources.seconds_under_way(key)
 
     async def _alone(self, record: CopyChanged, work: Callable[[], Awaitable[None]]) -> None:
         key = record.key
@@ -272,7 +287,17 @@ class Mover:
         await self._record(replace(removing, error=reason[:_ERROR_CHARS_MAX]))
 
     async def _record(self, record: CopyChanged) -> bool:
-        """Write an outcome until it is confirmed.
+        """Write an outcome, after whatever is being handed over for the same key."""
+        while (handing := self._handing.get(record.key)) is not None:
+            await asyncio.wait([handing])
+        self._recording.add(record.key)
+        try:
+            return await self._append(record)
+        finally:
+            self._recording.discard(record.key)
+
+    async def _append(self, record: CopyChanged) -> bool:
+        """Write a record until it is confirmed.
 
         False when the partition was lost meanwhile: its new owner reads the log's record again, so
         nothing is missing.

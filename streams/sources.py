@@ -7,9 +7,11 @@ replica. What arrives is hashed, so a wrong source costs time, never truth.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from tidestore.connectors.budget import ByteBudget
@@ -57,15 +59,29 @@ class Sources:
         self._small_places = asyncio.Semaphore(copies_in_flight)
         self._large_places = asyncio.Semaphore(large_in_flight)
         self._bytes = ByteBudget(copy_bytes_in_flight)
+        self._begun: dict[str, float] = {}
         self._manifests: OrderedDict[str, bytes] = OrderedDict()
         self._manifest_bytes = 0
+
+    def seconds_under_way(self, key: str) -> float:
+        """For how long a copy has had its place; 0 while it waits for one."""
+        begun = self._begun.get(key)
+        return 0.0 if begun is None else time.monotonic() - begun
+
+    @contextlib.asynccontextmanager
+    async def _clocked(self, key: str) -> AsyncIterator[None]:
+        self._begun[key] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._begun[key]
 
     async def put_inline(
         self, target: ObjectStore, wanted: Wanted, sums: Checksums, data: bytes
     ) -> ObjectInfo:
         """Write bytes that came with the event; they are proved first, like all others."""
         self._check(wanted, data)
-        async with self._small_places:
+        async with self._small_places, self._clocked(wanted.key):
             return await put_verified(target, wanted.key, data, sums, wanted.content_type)
 
     async def copy(self, target: ObjectStore, wanted: Wanted) -> ObjectInfo:
@@ -74,7 +90,11 @@ class Sources:
         Raises NoSourceError, or what the target raised: ObjectExistsError among it.
         """
         if wanted.size <= SMALL_BYTES_MAX:
-            async with self._small_places, self._bytes.hold(wanted.size):
+            async with (
+                self._small_places,
+                self._bytes.hold(wanted.size),
+                self._clocked(wanted.key),
+            ):
                 body = await self._read_small(target, wanted)
                 sums = wanted.sums
                 if sums is None:

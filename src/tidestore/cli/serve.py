@@ -130,7 +130,17 @@ def _stop_on_signals() -> asyncio.Event:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, _show_tasks)
     return stop
+
+
+def _show_tasks() -> None:
+    """SIGUSR1: write to the log what every task is waiting for."""
+    for task in asyncio.all_tasks():
+        frames = [
+            f"{f.f_code.co_filename}:{f.f_lineno} {f.f_code.co_name}" for f in task.get_stack()
+        ]
+        logging.getLogger("tidestore.tasks").warning("%s: %s", task.get_name(), " < ".join(frames))
 
 
 def _read(path: Path, environ: dict[str, str]) -> Any:

@@ -1,0 +1,170 @@
+"""Fixtures of all tests, and two rules of the house.
+
+A bare `import streams` would be a second copy of a module: the session fails if one happened. What
+was skipped is said at the end, and TIDESTORE_REQUIRE names what may not be skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.servers.kafka import TestKafka
+from tests.servers.stores import (
+    StoreServer,
+    find_binary,
+    start_fake_gcs,
+    start_gcs_emulator,
+    start_localbucket,
+    start_minio,
+)
+from tests.world import World, replica_on
+
+pytest.register_assert_rewrite("tidestore.connectors.conformance.suite")
+
+# The same examples each time where it must be repeatable; many more where there is time.
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("long", max_examples=2_000, deadline=None)
+settings.load_profile(os.environ.get("TIDESTORE_HYPOTHESIS", "ci"))
+
+_BARE = ("streams", "connectors", "schemas", "api")
+_RAN = pytest.StashKey[dict[str, int]]()
+_MISSING = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_RAN] = {}
+    config.stash[_MISSING] = {}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    bare = [name for name in _BARE if name in sys.modules]
+    if bare:
+        sys.stderr.write(f"bare imports, each a second copy of a module: {bare}\n")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    required = set(filter(None, os.environ.get("TIDESTORE_REQUIRE", "").split(",")))
+    missing = required & session.config.stash[_MISSING].keys()
+    if missing:
+        sys.stderr.write(f"required here, but not there: {sorted(missing)}\n")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    config = terminalreporter.config
+    for word, stash in (("ran on", _RAN), ("NOT run, for want of", _MISSING)):
+        for name, count in sorted(config.stash[stash].items()):
+            terminalreporter.write_line(f"{word} {name}: {count} tests")
+
+
+class Servers:
+    """Store servers of the session, each started when first asked for."""
+
+    def __init__(self, folder: Path, config: pytest.Config) -> None:
+        self._folder = folder
+        self._config = config
+        self._started: dict[str, StoreServer] = {}
+
+    def get(self, name: str) -> StoreServer:
+        """A server by name: minio, minio-2, localbucket, fake-gcs-server, gcp-storage-emulator.
+
+        Skips the test, and counts it, when the server cannot be had here.
+        """
+        kind = name.removesuffix("-2")
+        if name not in self._started:
+            starts: dict[str, Callable[[Path], StoreServer]] = {
+                "localbucket": start_localbucket,
+                "gcp-storage-emulator": start_gcs_emulator,
+            }
+            if kind in ("minio", "fake-gcs-server"):
+                binary = find_binary(kind)
+                if binary is None:
+                    missing = self._config.stash[_MISSING]
+                    missing[kind] = missing.get(kind, 0) + 1
+                    pytest.skip(f"needs {kind}: scripts/servers builds it where Go is")
+                start = start_minio if kind == "minio" else start_fake_gcs
+                starts[kind] = lambda folder: start(folder, binary)
+            self._started[name] = starts[kind](self._folder / name)
+        ran = self._config.stash[_RAN]
+        ran[kind] = ran.get(kind, 0) + 1
+        return self._started[name]
+
+    def has(self, kind: str) -> bool:
+        """Whether a server can be had here."""
+        return kind not in ("minio", "fake-gcs-server") or find_binary(kind) is not None
+
+    def best(self, *kinds: str) -> StoreServer:
+        """The first of some servers that can be had; the last one always can."""
+        return self.get(next(kind for kind in kinds if self.has(kind)))
+
+    def stop(self) -> None:
+        """End all that were started."""
+        for server in self._started.values():
+            server.process.end()
+
+
+@pytest.fixture(scope="session")
+def servers(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Servers]:
+    """Store servers, started when asked for."""
+    found = Servers(tmp_path_factory.mktemp("servers"), pytestconfig)
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestKafka]:
+    """The embedded Kafka, shared by all tests of the session that do not harm it."""
+    broker = TestKafka(tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker
+    broker.process.end()
+
+
+WorldMaker = Callable[..., World]
+
+
+@pytest.fixture
+def make_world(kafka: TestKafka, servers: Servers, tmp_path: Path) -> Iterator[WorldMaker]:
+    """Make worlds of one's own: aws on MinIO, gcp on fake-gcs-server, onprem in a folder."""
+    made: list[World] = []
+
+    def make(broker: TestKafka | None = None, **settings: object) -> World:
+        folder = tmp_path / f"world{len(made)}"
+        world = World(folder, broker or kafka, _replicas(servers, folder), "aws", **settings)  # type: ignore[arg-type]
+        made.append(world)
+        return world
+
+    yield make
+    for world in made:
+        world.stop()
+        sys.stdout.write(world.last_words())  # shown only if the test failed
+
+
+@pytest.fixture(scope="module")
+def world(
+    kafka: TestKafka, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """A running world that the tests of a module share: two gateways, a worker per replica."""
+    folder = tmp_path_factory.mktemp("world")
+    found = World(folder, kafka, _replicas(servers, folder), "aws")
+    found.start(gateways=2)
+    yield found
+    found.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replicas(servers: Servers, folder: Path) -> dict[str, tuple[str, dict[str, str]]]:
+    return {
+        "aws": replica_on(servers.best("minio", "localbucket"), "aws"),
+        "gcp": replica_on(servers.best("fake-gcs-server", "gcp-storage-emulator"), "gcp"),
+        "onprem": ((folder / "onprem").as_uri(), {}),
+    }
