@@ -121,7 +121,7 @@ class LogWriter:
             except KafkaException as error:
                 raise translate_kafka(error) from None
         try:
-            # librdkafka reports every message by its own time limit; this is for the day it does not.
+            # librdkafka reports every message within its own limit; this bounds the day it fails to.
             return await asyncio.wait_for(report, APPEND_SECONDS_MAX + _GRACE_SECONDS)
         except TimeoutError:
             raise LogUnavailableError("no report came for an append") from None
@@ -199,13 +199,13 @@ class LogWriter:
     ) -> None:
         """In the poll thread: hand one report over."""
         self._reports.append((report, error, message))
-        if error is not None and error.fatal() and not self._is_stopping.is_set():
+        is_broken = error is not None and error.fatal() and not self._is_stopping.is_set()
+        if is_broken and self._producer is not None and self._producer not in self._broken:
             # Idempotence was lost (an unknown sequence after a broker's data loss, say). This
             # producer will never work again; what was in it is reported as failed, one by one.
-            if self._producer is not None and self._producer not in self._broken:
-                LOGGER.warning("the producer broke and is replaced: %s", error.str())
-                self._broken.append(self._producer)
-                self._producer = self._new_producer()
+            LOGGER.warning("the producer broke and is replaced: %s", error)
+            self._broken.append(self._producer)
+            self._producer = self._new_producer()
         if not self._is_draining and self._loop is not None:
             self._is_draining = True
             self._loop.call_soon_threadsafe(self._drain)

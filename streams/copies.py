@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from tidestore.connectors.claims import ClaimBook
+from tidestore.connectors.overruled import QUERY as OVERRULED_QUERY
+from tidestore.connectors.overruled import OverruledKeys, create_overruled
 from tidestore.connectors.view import Folded, View
 from tidestore.schemas.events import (
     CopyChanged,
@@ -49,7 +51,7 @@ class FoldNotes:
 class CopiesFold:
     """Makes tables of one replica's copies."""
 
-    version = 1
+    version = 2
 
     def __init__(self, copies_topic: str, on_notes: Callable[[FoldNotes], None]) -> None:
         self._copies_topic = copies_topic
@@ -72,6 +74,7 @@ class CopiesFold:
             "CREATE TABLE claims (partition INTEGER PRIMARY KEY, offset INTEGER, worker TEXT)"
         )
         db.execute("CREATE TABLE redactions (target TEXT PRIMARY KEY, number INTEGER, reason TEXT)")
+        create_overruled(db)
 
     def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
         """See Fold."""
@@ -80,12 +83,15 @@ class CopiesFold:
         overruled: list[tuple[int, CopyChanged]] = []
         claims: list[tuple[int, int, str]] = []
         rows: list[tuple[object, ...]] = []
+        keys = OverruledKeys(db)
         for record in records:
             event = record.event
             if isinstance(event, CopyChanged):
                 if book.is_late(record.partition, event.claim):
                     overruled.append((record.partition, event))
+                    keys.late(record.topic, record.partition, event.key)
                 else:
+                    keys.said(record.topic, record.partition, event.key)
                     changed.append(event)
                     rows.append((record.partition, *(getattr(event, name) for name in _COLUMNS)))
             elif isinstance(event, PartitionClaimed):
@@ -95,6 +101,7 @@ class CopiesFold:
                 _fold_redaction(db, event)
         db.executemany(_INSERT, rows)
         db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", claims)
+        keys.store()
         self._notes = FoldNotes(
             wakes=tuple(_wakes(db, changed)),
             overruled=tuple(overruled),
@@ -206,6 +213,10 @@ class CopiesQueries:
             (partition,),
         )
         return [row[0] for row in rows]
+
+    def overruled(self, topic: str, partition: int) -> list[str]:
+        """Keys of a partition whose right record must be said again (connectors/overruled.py)."""
+        return [row[0] for row in self._view.query(OVERRULED_QUERY, (topic, partition))]
 
     def is_redacted(self, key: str) -> bool:
         """Whether the key, or all versions of its uuid, are redacted."""

@@ -102,6 +102,9 @@ class Announcer:
     async def held(self, partition: int) -> None:
         """A partition was taken: announce what its last owner still owed."""
         self.touch([(partition, key) for key in self._queries.owed(partition)])
+        for topic in self._holdings:
+            for key in self._queries.overruled(topic, partition):
+                self._say_again(key)
 
     def repeat(self, topic: str, partition: int, late: ChangeAnnounced) -> None:
         """A late word of another worker stands behind the right one: say the right one again."""
@@ -109,10 +112,14 @@ class Announcer:
         if holdings is None or holdings.stamp(partition) is None:
             return
 
+        self._say_again(late.key, late if holdings.is_mine(late.claim) else None)
+
+    def _say_again(self, key: str, mine: ChangeAnnounced | None = None) -> None:
         async def again() -> None:
-            right = late if holdings.is_mine(late.claim) else self._last(late.key)
-            if right is not None:
-                await self._say(right)
+            async with self._alone(key):
+                right = self._last(key) or mine
+                if right is not None:
+                    await self._say(right)
 
         task = asyncio.create_task(again())
         self._tasks.add(task)

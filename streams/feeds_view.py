@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from tidestore.connectors.overruled import QUERY as OVERRULED_QUERY
+from tidestore.connectors.overruled import OverruledKeys, create_overruled
 from tidestore.connectors.view import Folded, View
 from tidestore.schemas.codec import decode, encode
 from tidestore.schemas.events import (
@@ -32,7 +34,7 @@ _ANNOUNCED_STATES: Final = frozenset(
 class FeedsFold:
     """Makes the feeds worker's tables."""
 
-    version = 1
+    version = 2
 
     def __init__(
         self,
@@ -65,11 +67,13 @@ class FeedsFold:
             "CREATE TABLE claims (topic TEXT, partition INTEGER, offset INTEGER,"
             " PRIMARY KEY (topic, partition)) WITHOUT ROWID"
         )
+        create_overruled(db)
 
     def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
         """See Fold."""
         self._touched, self._claims, self._late = [], [], []
         claims = {(topic, p): offset for topic, p, offset in db.execute("SELECT * FROM claims")}
+        keys = OverruledKeys(db)
         for record in records:
             event = record.event
             place = (record.topic, record.partition)
@@ -84,9 +88,12 @@ class FeedsFold:
                     self._fold_copy(db, record.partition, event)
             elif isinstance(event, ChangeAnnounced):
                 if event.claim >= claims.get(place, 0):
+                    keys.said(*place, event.key)
                     self._fold_change(db, record.partition, event)
                 else:
+                    keys.late(*place, event.key)
                     self._late.append((*place, event))
+        keys.store()
 
     def folded(self, records: Sequence[Folded]) -> None:
         """See Fold."""
@@ -170,3 +177,7 @@ class FeedsQueries:
         """Keys of a partition of which something is not announced yet."""
         rows = self._view.query("SELECT DISTINCT key FROM owed WHERE partition = ?", (partition,))
         return [row[0] for row in rows]
+
+    def overruled(self, topic: str, partition: int) -> list[str]:
+        """Keys of a partition whose right record must be said again (connectors/overruled.py)."""
+        return [row[0] for row in self._view.query(OVERRULED_QUERY, (topic, partition))]

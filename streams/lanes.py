@@ -34,8 +34,14 @@ class Lanes:
     """Drives retries and wakes of one worker. Belongs to its event loop."""
 
     def __init__(
-        self, mover: Mover, queries: CopiesQueries, known: KnownStates, holdings: Holdings
+        self,
+        topic: str,
+        mover: Mover,
+        queries: CopiesQueries,
+        known: KnownStates,
+        holdings: Holdings,
     ) -> None:
+        self._topic = topic
         self._mover = mover
         self._queries = queries
         self._known = known
@@ -61,6 +67,8 @@ class Lanes:
         """A partition was taken: what its last owner left undone is ours now."""
         for key in self._queries.waiting_to_wake(partition):
             self._woken[key] = None
+        for key in self._queries.overruled(self._topic, partition):
+            self._say_again(key)
         self._news.set()
 
     async def run(self) -> None:
@@ -122,10 +130,14 @@ class Lanes:
     def _answer(self, partition: int, late: CopyChanged) -> None:
         """Write what is right behind a late record, so that compaction keeps the right one."""
         if self._holdings.stamp(partition) is None:
-            return
-        right = late if self._holdings.is_mine(late.claim) else self._known.find_record(late.key)
-        if right is None:
-            return  # the log's record of this key is still before us
-        task = asyncio.create_task(self._mover.repeat(right))
+            return  # whoever holds it next finds the key in the view
+        if self._holdings.is_mine(late.claim):
+            # Said by this very worker in an earlier tenure: true, if nothing newer is known.
+            self._say_again(late.key, late)
+        else:
+            self._say_again(late.key)
+
+    def _say_again(self, key: str, mine: CopyChanged | None = None) -> None:
+        task = asyncio.create_task(self._mover.repeat(key, mine))
         self._resending.add(task)
         task.add_done_callback(self._resending.discard)

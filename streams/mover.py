@@ -102,9 +102,21 @@ class Mover:
         if record is not None:
             await self._alone(record, lambda: self._again(key))
 
-    async def repeat(self, record: CopyChanged) -> None:
-        """Write a record again under the present claim."""
-        await self._record(record)
+    async def repeat(self, key: str, mine: CopyChanged | None = None) -> None:
+        """Write a copy's newest record again, under the present claim: it must be the last one.
+
+        `mine` is what to write when nothing else is known. Nothing is known at all: the log's
+        record of this key is still before us.
+        """
+        record = self._known.find_record(key) or mine
+        if record is not None:
+            await self._alone(record, lambda: self._repeat(key, mine))
+
+    async def _repeat(self, key: str, mine: CopyChanged | None) -> None:
+        # Looked up again: while we waited for our turn the copy may have got another state.
+        record = self._known.find_record(key) or mine
+        if record is not None:
+            await self._record(record)
 
     async def park_unreadable(self, key: str, log_offset: int, reason: str) -> None:
         """Park a key whose record in the log is poisoned (design point 9)."""

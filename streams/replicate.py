@@ -90,7 +90,7 @@ class ReplicateWorker:
             name=self._name,
             seek=self._seek,
         )
-        self._lanes = Lanes(mover, CopiesQueries(view), known, self._holdings)
+        self._lanes = Lanes(identity.topic, mover, CopiesQueries(view), known, self._holdings)
         self._member = GroupMember(
             f"{topics.prefix}replicate.{identity.replica}.{identity.incarnation}",
             topics.log,

@@ -16,7 +16,7 @@ import secrets
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -220,7 +220,7 @@ class World:
             raise AssertionError(await self.explain(client, sorted(left)) + str(error)) from None
 
     async def explain(self, client: Client, keys: list[str]) -> str:
-        """Why keys are not everywhere: their places in the log, what was committed, their copies."""
+        """Why keys are not everywhere: where they stand, what was committed, their copies."""
         places = {record.key: (record.partition, record.offset) for record in self.records("log")}
         lines = [f"{len(keys)} keys are not everywhere"]
         consumer_settings: dict[str, str] = {"bootstrap.servers": self.kafka.bootstrap}
@@ -279,7 +279,7 @@ def replica_on(server: StoreServer, word: str, prefix: str = "") -> tuple[str, d
 
 
 @contextlib.asynccontextmanager
-async def gathering(*work: Awaitable[Any]) -> AsyncIterator[list[asyncio.Future[Any]]]:
+async def gathering(*work: Awaitable[Any]) -> AsyncIterator[Sequence[asyncio.Future[Any]]]:
     """Run work beside a block; cancelled at its end."""
     tasks = [asyncio.ensure_future(item) for item in work]
     try:
