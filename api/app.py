@@ -26,6 +26,7 @@ from tidestore.api.lookup import Index, Watchers
 from tidestore.api.metrics import GatewayMetrics
 from tidestore.api.origin import OriginWriter
 from tidestore.api.problems import problems_middleware
+from tidestore.api.protocol import HEADERS_MAX, LINE_BYTES_MAX, GatewayRunner
 from tidestore.api.replicas import ReplicasFold, settle_replicas
 from tidestore.api.settings import GatewaySettings
 from tidestore.api.staging import TASK_BOARD, run_task
@@ -101,7 +102,7 @@ async def make_gateway(
         index=index,
         watchers=watchers,
         writer=writer,
-        origin=OriginWriter(stores[settings.origin], epoch, writer, index, topics),
+        origin=OriginWriter(stores[settings.origin], epoch, writer, index, topics, replicas=stores),
         stores=stores,
         bodies=ByteBudget(settings.limits.bodies_bytes_max),
     )
@@ -109,7 +110,10 @@ async def make_gateway(
     async def runner(task: TaskChanged, report: Report) -> str:
         return await run_task(gateway, task, report)
 
-    board = TaskBoard(tasks_view, writer, topics.tasks, settings.gateway_id, runner)
+    lease_ms = int(settings.limits.task_lease_seconds * 1000)
+    board = TaskBoard(
+        tasks_view, writer, topics.tasks, settings.gateway_id, runner, lease_ms=lease_ms
+    )
     app = _application(gateway, metrics)
     await _start_hooks(app, gateway, metrics, stack)
     app[TASK_BOARD], app[status.INDEX_VIEW], app[status.REGISTRY] = board, view, registry
@@ -232,15 +236,15 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     """Serve until told to stop; then finish what is under way, in order."""
     async with contextlib.AsyncExitStack() as stack:
         app = await make_gateway(settings, stack)
-        runner = web.AppRunner(
+        runner = GatewayRunner(
             app,
             access_log=None,
             handle_signals=False,
             keepalive_timeout=75,
             shutdown_timeout=STOP_SECONDS,
-            # A head larger than this is refused while it comes; see the tests on oversized headers.
-            max_line_size=8_190,
-            max_field_size=8_190,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=LINE_BYTES_MAX,
+            max_headers=HEADERS_MAX,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -20,8 +20,8 @@ from tidestore.api.files import commit_file, identity, resolve, write_manifest
 from tidestore.api.lookup import ObjectRow
 from tidestore.api.origin import Author
 from tidestore.api.problems import Problem
-from tidestore.api.staging import put_staged_file
-from tidestore.api.waits import answer_write
+from tidestore.api.staging import put_staged_file, read_staged
+from tidestore.api.waits import answer_write, asked_of
 from tidestore.schemas.manifests import (
     DESCRIPTION_CHARS_MAX,
     ENTRIES_MAX,
@@ -48,6 +48,8 @@ from tidestore.schemas.objects import (
     versioned_key,
 )
 
+# A collection's name is a line in a list of them; what is longer belongs into its description.
+TITLE_CHARS_MAX = 1_024
 # Building a manifest of this many entries or more takes milliseconds: not on the event loop.
 _THREAD_ENTRIES = 200
 
@@ -55,6 +57,7 @@ _THREAD_ENTRIES = 200
 async def put_file(request: web.Request) -> web.StreamResponse:
     """Store one version of a file: a name and a type for a blob, or for a staged object."""
     dataset, uuid, version, author = _target(request)
+    asked = asked_of(request)
     body = await read_json(request)
     _refuse_unknown(body, {"blob", "source_url", "sha256", "name", "content_type"})
     name = check_name(_text(body, "name"))
@@ -64,19 +67,23 @@ async def put_file(request: web.Request) -> web.StreamResponse:
             "body", "names no content", hint="give either blob (a sha256) or source_url"
         )
     if "source_url" in body:
-        return await put_staged_file(
-            request, dataset, uuid, version, author, body, name=name, content_type=content_type
+        staged = read_staged(
+            body, dataset, uuid, version, author, name=name, content_type=content_type
         )
+        return await put_staged_file(request, staged, asked)
+    if "sha256" in body:
+        raise MalformedError("sha256", "goes with source_url", hint="blob is the sha256 already")
     sha256 = check_sha256(_text(body, "blob"), "blob")
     outcome, key, document = await commit_file(
         gateway_of(request), dataset, uuid, version, author, sha256, name, content_type
     )
-    return await answer_write(request, key, outcome, document)
+    return await answer_write(request, key, outcome, document, asked)
 
 
 async def put_bundle(request: web.Request) -> web.StreamResponse:
     """Store one version of a bundle: names for versions of files."""
     dataset, uuid, version, author = _target(request)
+    asked = asked_of(request)
     gateway = gateway_of(request)
     body = await read_json(request)
     _refuse_unknown(body, {"files"})
@@ -101,14 +108,15 @@ async def put_bundle(request: web.Request) -> web.StreamResponse:
     document = {
         **identity(Kind.BUNDLE, dataset, uuid, version, key),
         "files": len(keys),
-        "bytes": sum(rows[key].link_size or 0 for key in set(keys)),
+        "bytes": sum(rows[key].link_size or 0 for key in keys),
     }
-    return await answer_write(request, key, outcome, document)
+    return await answer_write(request, key, outcome, document, asked)
 
 
 async def put_collection(request: web.Request) -> web.StreamResponse:
     """Store one version of a collection: a description and links to anything."""
     dataset, uuid, version, author = _target(request)
+    asked = asked_of(request)
     gateway = gateway_of(request)
     body = await read_json(request)
     _refuse_unknown(body, {"contents", "name", "description", "details"})
@@ -116,10 +124,9 @@ async def put_collection(request: web.Request) -> web.StreamResponse:
     details = body.get("details", {})
     if not isinstance(details, dict):
         raise MalformedError("details", "is not a JSON object")
-    name, description = _text(body, "name", ""), _text(body, "description", "")
-    for field, text in (("name", name), ("description", description)):
-        if len(text) > DESCRIPTION_CHARS_MAX:
-            raise MalformedError(field, f"is over {DESCRIPTION_CHARS_MAX} characters")
+    name, description = _title(body), _text(body, "description", "")
+    if len(description) > DESCRIPTION_CHARS_MAX:
+        raise MalformedError("description", f"is over {DESCRIPTION_CHARS_MAX} characters")
     await resolve(gateway, [link.key(dataset) for link in links])
     data = collection_manifest_bytes(
         uuid, version, links, name=name, description=description, details=details
@@ -133,7 +140,7 @@ async def put_collection(request: web.Request) -> web.StreamResponse:
         **identity(Kind.COLLECTION, dataset, uuid, version, key),
         "contents": len(links),
     }
-    return await answer_write(request, key, outcome, document)
+    return await answer_write(request, key, outcome, document, asked)
 
 
 def _target(request: web.Request) -> tuple[DatasetName, ObjectUuid, Version, Author]:
@@ -152,6 +159,7 @@ def _target(request: web.Request) -> tuple[DatasetName, ObjectUuid, Version, Aut
 
 def _read_entries(entries: list[Any]) -> list[tuple[str | None, ObjectUuid, Version]]:
     found = []
+    seen: set[tuple[str, str]] = set()
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise MalformedError(f"files[{place}]", "is not a JSON object")
@@ -159,13 +167,16 @@ def _read_entries(entries: list[Any]) -> list[tuple[str | None, ObjectUuid, Vers
         name = entry.get("name")
         if name is not None:
             name = check_name(_text(entry, "name"), f"files[{place}].name")
-        found.append(
-            (
-                name,
-                check_uuid(_text(entry, "uuid"), f"files[{place}].uuid"),
-                check_version(_text(entry, "version"), f"files[{place}].version"),
+        uuid = check_uuid(_text(entry, "uuid"), f"files[{place}].uuid")
+        version = check_version(_text(entry, "version"), f"files[{place}].version")
+        if (uuid, version) in seen:
+            raise MalformedError(
+                f"files[{place}]",
+                "names the same file a second time",
+                hint="a second path needs a file of its own; it may name the same blob",
             )
-        )
+        seen.add((uuid, version))
+        found.append((name, uuid, version))
     return found
 
 
@@ -220,6 +231,16 @@ def _text(body: dict[str, Any], field: str, default: str | None = None) -> str:
     if not isinstance(value, str):
         raise MalformedError(field, "is missing" if value is None else "is not a text")
     return value
+
+
+def _title(body: dict[str, Any]) -> str:
+    """A collection's name: one line for people. No path, so only what breaks lines is refused."""
+    text = _text(body, "name", "")
+    if len(text) > TITLE_CHARS_MAX:
+        raise MalformedError("name", f"is over {TITLE_CHARS_MAX} characters")
+    if not all(character.isprintable() for character in text):
+        raise MalformedError("name", "holds a control character", hint="one line of text")
+    return text
 
 
 def _refuse_unknown(body: dict[str, Any], known: set[str]) -> None:

@@ -80,7 +80,12 @@ async def resolve(gateway: Gateway, keys: Sequence[ObjectKey]) -> dict[ObjectKey
     found = index.find_many(keys)
     missing = [key for key in keys if key not in found]
     if missing:
-        # It may have been written through another gateway a moment ago.
+        # Written a moment ago, through this gateway: its own notes tell, no broker is asked.
+        await index.reach_own(missing)
+        found = index.find_many(keys)
+        missing = [key for key in keys if key not in found]
+    if missing:
+        # Or through another one.
         await index.catch_up(missing)
         found = index.find_many(keys)
         missing = [key for key in keys if key not in found]

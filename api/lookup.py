@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tidestore.api.own_writes import OwnWrites, subject_of
 from tidestore.api.problems import Problem
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.view import View
@@ -97,6 +98,7 @@ class Index:
         self._writer = writer
         self._topics = topics
         self._catch_up_seconds = catch_up_seconds
+        self._own = OwnWrites(view, topics.log)
 
     def find(self, key: str) -> ObjectRow | None:
         """The object under a key."""
@@ -226,6 +228,22 @@ class Index:
         log, count = self._topics.log, self._topics.partitions
         ends = await self._writer.ends(log, sorted({partition_of(key, count) for key in keys}))
         await self._view.reached(log, ends, timeout_seconds=self._catch_up_seconds)
+
+    def note_appended(self, key: str, position: Position) -> None:
+        """This gateway has written a key's event: reads here must not miss it."""
+        self._own.note(key, position)
+
+    async def reach_own(self, keys: Iterable[str]) -> None:
+        """Wait until the index knows what this gateway itself has written under these keys.
+
+        A key without a version stands for all versions. Costs nothing when all is folded, and never
+        asks a broker. Raises LogUnavailableError after the time limit.
+        """
+        wanted = self._own.unfolded({subject_of(key) for key in keys})
+        if wanted:
+            await self._view.reached(
+                self._topics.log, wanted, timeout_seconds=self._catch_up_seconds
+            )
 
     async def now(self) -> Cut:
         """Wait until the index holds all that is in the log now, and return that cut."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,12 +25,13 @@ from tidestore.api.lookup import Index, ObjectRow
 from tidestore.api.problems import Problem, unavailable
 from tidestore.connectors.errors import ChecksumMismatchError, ObjectExistsError, StoreError
 from tidestore.connectors.log import LogWriter
-from tidestore.connectors.store import ObjectInfo, ObjectStore
+from tidestore.connectors.store import ByteSource, ObjectInfo, ObjectStore
 from tidestore.connectors.verify import CheckedSource, put_verified, upload_verified
 from tidestore.schemas.checksums import Checksums
 from tidestore.schemas.codec import encode
 from tidestore.schemas.events import ObjectWritten
-from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.manifests import MANIFEST_CONTENT_TYPE
+from tidestore.schemas.objects import Kind, ObjectKey, parse_key
 from tidestore.schemas.positions import Position
 from tidestore.schemas.topics import Topics, partition_of
 
@@ -60,9 +61,17 @@ class OriginWriter:
     """Writes objects of one gateway. Belongs to its event loop."""
 
     def __init__(
-        self, store: ObjectStore, epoch: int, writer: LogWriter, index: Index, topics: Topics
+        self,
+        store: ObjectStore,
+        epoch: int,
+        writer: LogWriter,
+        index: Index,
+        topics: Topics,
+        *,
+        replicas: Mapping[str, ObjectStore] | None = None,
     ) -> None:
         self._store = store
+        self._replicas = replicas or {}
         self._epoch = epoch
         self._writer = writer
         self._index = index
@@ -141,10 +150,11 @@ class OriginWriter:
         self._index.refuse_redacted(key)
         row = self._index.find(key)
         if not is_equal:
-            if row is None or row.sha256 != sums.sha256:
-                raise _conflict(key, row)
             # The log has just these bytes, the origin has others: that is damage, not a conflict.
-            await self._repair(key, sums, info, body)
+            # So are other bytes under a hash that these bytes were proved to have.
+            if (row is not None and row.sha256 != sums.sha256) or not (row or _is_blob(key)):
+                raise _conflict(key, row)
+            await self._repair(key, row, sums, info, body)
         if row is not None and row.sha256 == sums.sha256:
             return Outcome(is_new=False, position=self._index.position_of(row), sums=sums)
         if row is not None:
@@ -168,19 +178,46 @@ class OriginWriter:
         return True
 
     async def _repair(
-        self, key: ObjectKey, sums: Checksums, seen: ObjectInfo, body: bytes | None
+        self,
+        key: ObjectKey,
+        row: ObjectRow | None,
+        sums: Checksums,
+        seen: ObjectInfo,
+        body: bytes | None,
     ) -> None:
         """Put the right bytes back (design point 11): conditional, the bad ones kept aside."""
-        if body is None:
-            # A streamed body is gone by now; a replica that has the object repairs the origin.
-            raise Problem(
-                503,
-                "origin_damaged",
-                "the origin's copy of this object is damaged and waits for repair",
-                hint="the object is safe on its replicas",
-                headers={"Retry-After": "60"},
-            )
         LOGGER.error("%s is damaged at the origin; putting the right bytes back", key)
+        if body is not None:
+            await self._put_back(key, _once(body), sums, seen)
+            return
+        # A streamed body is gone by now, so a replica that has the object gives it.
+        present = self._index.present_on(row, self._index.copies(key)) if row else set()
+        for name in sorted(present & self._replicas.keys() - {self._store.name}):
+            try:
+                stream = await self._replicas[name].get(key)
+            except StoreError as error:
+                LOGGER.warning("%s cannot give %s for the repair: %s", name, key, error)
+                continue
+            try:
+                source = CheckedSource(stream.chunks, sha256=None, known=sums)
+                await self._put_back(key, source, sums, seen)
+            except ChecksumMismatchError as error:
+                LOGGER.error("%s is damaged on %s too: %s", key, name, error)
+                continue
+            finally:
+                await stream.close()
+            return
+        raise Problem(
+            503,
+            "origin_damaged",
+            "the origin's copy of this object is damaged, and no replica has it yet",
+            hint="send it again when a replica has it: see /copies",
+            headers={"Retry-After": "60"},
+        )
+
+    async def _put_back(
+        self, key: ObjectKey, source: ByteSource, sums: Checksums, seen: ObjectInfo
+    ) -> None:
         bad = await self._store.get(key)
         aside = ObjectKey(f"{_DAMAGED_PREFIX}{key}@{seen.etag}")
         try:
@@ -192,14 +229,15 @@ class OriginWriter:
                 raise
         finally:
             await bad.close()
-        await self._store.replace(
-            key, _once(body), sums, seen=seen, content_type="application/octet-stream"
-        )
+        content_type = "application/octet-stream" if _is_blob(key) else MANIFEST_CONTENT_TYPE
+        await self._store.replace(key, source, sums, seen=seen, content_type=content_type)
 
     async def _append(self, key: ObjectKey, value: bytes) -> Position:
         partition = partition_of(key, self._topics.partitions)
         placed = await self._writer.append_bytes(self._topics.log, partition, key.encode(), value)
-        return Position(self._topics.generation, placed.partition, placed.offset)
+        position = Position(self._topics.generation, placed.partition, placed.offset)
+        self._index.note_appended(key, position)
+        return position
 
     def _event(
         self, key: ObjectKey, sums: Checksums, content_type: str, author: Author
@@ -231,6 +269,10 @@ def _conflict(key: ObjectKey, row: ObjectRow | None) -> Problem:
         hint="write your content under a new version",
         more=more,
     )
+
+
+def _is_blob(key: ObjectKey) -> bool:
+    return parse_key(key).kind is Kind.BLOB
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:

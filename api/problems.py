@@ -43,6 +43,7 @@ _TITLES: Final = {
     416: "Range not satisfiable",
     422: "Cannot be processed",
     429: "Too many requests",
+    431: "Head too large",
     500: "Internal error",
     501: "Not implemented",
     502: "A store failed",

@@ -11,7 +11,7 @@ from tidestore.api.bodies import chunks_of, refuse_encoding
 from tidestore.api.context import author_of, dataset_of, gateway_of
 from tidestore.api.origin import Author, Outcome
 from tidestore.api.problems import Problem
-from tidestore.api.waits import answer_write
+from tidestore.api.waits import answer_write, asked_of
 from tidestore.connectors.errors import ChecksumMismatchError
 from tidestore.connectors.verify import CheckedSource
 from tidestore.schemas.checksums import announced_sha256, checksums_of
@@ -32,6 +32,7 @@ async def put_blob(request: web.Request) -> web.StreamResponse:
     dataset = dataset_of(request)
     sha256 = check_sha256(request.match_info["sha256"])
     author = author_of(request, dataset)
+    asked = asked_of(request)
     refuse_encoding(request)
     _check_announced(request, sha256)
     key = blob_key(dataset, sha256)
@@ -46,7 +47,7 @@ async def put_blob(request: web.Request) -> web.StreamResponse:
         "crc32c": outcome.sums.crc32c,
         "md5": outcome.sums.md5,
     }
-    return await answer_write(request, key, outcome, document)
+    return await answer_write(request, key, outcome, document, asked)
 
 
 async def _store(request: web.Request, key: ObjectKey, sha256: Sha256, author: Author) -> Outcome:

@@ -59,6 +59,8 @@ class Limits:
     page_items_max: int = 1_000
     # A staged object over this is taken by a task; below, while the client waits.
     task_bytes_min: int = 16 * MIB
+    # A gateway that has not said anything about its task for this long has lost it to another.
+    task_lease_seconds: float = 15.0
     # Hooks one store keeps; each costs a cursor per partition.
     hooks_max: int = 1_000
 

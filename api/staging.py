@@ -25,7 +25,7 @@ from tidestore.api.origin import Author, Outcome
 from tidestore.api.problems import Problem
 from tidestore.api.settings import StagingEntry
 from tidestore.api.tasks import Report, TaskBoard, TaskFailedError
-from tidestore.api.waits import answer_write
+from tidestore.api.waits import Asked, answer_write
 from tidestore.connectors.errors import ChecksumMismatchError, ObjectMissingError
 from tidestore.connectors.registry import make_store
 from tidestore.connectors.store import ObjectStore
@@ -70,19 +70,17 @@ class StagedFile:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-async def put_staged_file(
-    request: web.Request,
+def read_staged(
+    body: dict[str, Any],
     dataset: DatasetName,
     uuid: ObjectUuid,
     version: Version,
     author: Author,
-    body: dict[str, Any],
     *,
     name: str,
     content_type: str,
-) -> web.StreamResponse:
-    """Answer a PUT of a file that names a `source_url`: at once, or 202 with a task."""
-    gateway = gateway_of(request)
+) -> StagedFile:
+    """What a body with a `source_url` asks for; raises MalformedError."""
     source_url, sha256 = body["source_url"], body.get("sha256", "")
     if not isinstance(source_url, str) or len(source_url) > _SOURCE_CHARS_MAX:
         raise MalformedError("source_url", "is not a URL of reasonable length")
@@ -90,8 +88,7 @@ async def put_staged_file(
         raise MalformedError("sha256", "is not a text")
     if sha256:
         check_sha256(sha256)
-    _staging_of(gateway, source_url)
-    staged = StagedFile(
+    return StagedFile(
         dataset,
         uuid,
         version,
@@ -102,7 +99,14 @@ async def put_staged_file(
         author.name,
         author.request_id,
     )
-    store, key = await _open(gateway, source_url)
+
+
+async def put_staged_file(
+    request: web.Request, staged: StagedFile, asked: Asked | None
+) -> web.StreamResponse:
+    """Answer a PUT of a file that names a `source_url`: at once, or 202 with a task."""
+    gateway = gateway_of(request)
+    store, key = await _open(gateway, staged.source_url)
     try:
         size = (await store.head(key)).size
     except ObjectMissingError:
@@ -120,8 +124,8 @@ async def put_staged_file(
             status=202,
             headers={"Location": f"/v1/tasks/{task.task_id}", "Retry-After": "1"},
         )
-    outcome, blob, document = await take_staged(gateway, staged, _silent)
-    return await answer_write(request, blob, outcome, document)
+    outcome, key, document = await take_staged(gateway, staged, _silent)
+    return await answer_write(request, key, outcome, document, asked)
 
 
 async def take_staged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Final
 
@@ -10,12 +11,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from tidestore import __version__
+from tidestore.api.auth import READ
 from tidestore.api.context import Gateway, gateway_of
 from tidestore.api.metrics import GatewayMetrics
 from tidestore.api.problems import Problem
 from tidestore.api.staging import TASK_BOARD, task_document
 from tidestore.connectors.store import Capabilities
 from tidestore.connectors.view import View
+from tidestore.schemas.objects import check_dataset
 
 INDEX_VIEW: Final = web.AppKey("index_view", View)
 REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
@@ -64,6 +67,8 @@ async def get_task(request: web.Request) -> web.StreamResponse:
     task = await request.app[TASK_BOARD].find(task_id)
     if task is None:
         raise Problem(404, "not_found", "there is no such task")
+    dataset = check_dataset(json.loads(task.request)["dataset"])
+    gateway_of(request).auth.require(request, READ, dataset)
     headers = {"Cache-Control": "no-store"}
     if not task.state.is_final:
         headers["Retry-After"] = "1"

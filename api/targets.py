@@ -28,6 +28,7 @@ from tidestore.schemas.objects import (
     check_uuid,
     check_version,
     versioned_key,
+    versions_prefix,
 )
 
 # How long to wait before asking again for a copy that is on its way.
@@ -75,12 +76,14 @@ async def find_row(request: web.Request, kind: Kind) -> tuple[ObjectRow, Dataset
     await wait_for_position(request)
     if kind is Kind.BLOB:
         key = blob_key(dataset, check_sha256(request.match_info["sha256"]))
-        return _existing(gateway, key), dataset, True
+        return await _existing(gateway, key), dataset, True
     uuid = check_uuid(request.match_info["uuid"])
     text = single_parameter(request, "version")
     if text is not None:
         key = versioned_key(dataset, kind, uuid, check_version(text))
-        return _existing(gateway, key), dataset, True
+        return await _existing(gateway, key), dataset, True
+    # Before the answer and not only on a miss: the newest may be the one that is not folded yet.
+    await gateway.index.reach_own([versions_prefix(dataset, kind, uuid)])
     row = gateway.index.latest(dataset, kind, uuid)
     if row is None:
         for version in gateway.index.versions(dataset, kind, uuid):
@@ -179,9 +182,12 @@ def copy_document(
     return document
 
 
-def _existing(gateway: Gateway, key: ObjectKey) -> ObjectRow:
+async def _existing(gateway: Gateway, key: ObjectKey) -> ObjectRow:
     gateway.index.refuse_redacted(key)
     row = gateway.index.find(key)
+    if row is None:
+        await gateway.index.reach_own([key])
+        row = gateway.index.find(key)
     if row is None:
         raise _missing("there is no such object")
     return row

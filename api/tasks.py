@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
 
+from tidestore.api.problems import Problem
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.view import Folded, View
@@ -29,12 +30,13 @@ from tidestore.schemas.events import TaskChanged, TaskState
 
 LOGGER: Final = logging.getLogger("tidestore.tasks")
 
-# A gateway that has not said anything for this long has lost its tasks.
-LEASE_MS: Final = 15_000
-PROGRESS_SECONDS: Final = 3.0
+# Renewed this many times before it would end, so that a slow broker does not cost a task its owner.
+_RENEWALS: Final = 5
 _LOOK_SECONDS: Final = 2.0
 # Each task streams one object; more at once would only share the same bandwidth and more memory.
 _TASKS_AT_ONCE: Final = 4
+# More wait for their turn, each with a record that its lease keeps alive; then writers must wait.
+_TASKS_MAX: Final = 200
 _COLUMNS: Final = tuple(item.name for item in fields(TaskChanged))
 
 # A runner gets the task and a function to report bytes with; it returns the result as JSON text.
@@ -87,14 +89,23 @@ class TaskBoard:
     """Starts, runs, takes over and answers for tasks. Belongs to the gateway's event loop."""
 
     def __init__(
-        self, view: View, writer: LogWriter, topic: str, owner: str, runner: Runner
+        self,
+        view: View,
+        writer: LogWriter,
+        topic: str,
+        owner: str,
+        runner: Runner,
+        *,
+        lease_ms: int,
     ) -> None:
         self._view = view
         self._writer = writer
         self._topic = topic
         self._owner = owner
         self._runner = runner
+        self._lease_ms = lease_ms
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._places = asyncio.Semaphore(_TASKS_AT_ONCE)
 
     async def find(self, task_id: str) -> TaskChanged | None:
         """A task by id, as new as the topic's end."""
@@ -106,16 +117,27 @@ class TaskBoard:
         return found
 
     async def submit(self, task_id: str, request: str, total: int | None) -> TaskChanged:
-        """Make a task, or find the one that was made for the same request and is not failed."""
+        """Make a task, or find the one that was made for the same request and is not failed.
+
+        Raises Problem 429 when too many are under way here already.
+        """
         found = await self.find(task_id)
         if found is not None and found.state is not TaskState.FAILED:
             return found
+        if len(self._running) >= _TASKS_MAX:
+            raise Problem(
+                429,
+                "too_many_tasks",
+                f"{_TASKS_MAX} tasks are under way at this gateway",
+                hint="send it again when some are done",
+                headers={"Retry-After": "10"},
+            )
         now = _now_ms()
         task = TaskChanged(
             task_id=task_id,
             state=TaskState.QUEUED,
             lease=found.lease + 1 if found is not None else 1,
-            lease_until_ms=now + LEASE_MS,
+            lease_until_ms=now + self._lease_ms,
             owner=self._owner,
             request=request,
             created_at_ms=now,
@@ -163,7 +185,7 @@ class TaskBoard:
                 lease=stale.lease + 1,
                 owner=self._owner,
                 state=TaskState.RUNNING,
-                lease_until_ms=_now_ms() + LEASE_MS,
+                lease_until_ms=_now_ms() + self._lease_ms,
             )
             await self._say(mine)
             held = await self.find(mine.task_id)
@@ -185,14 +207,21 @@ class TaskBoard:
         def report(done: int, total: int | None) -> None:
             progress[:] = [done, total]
 
-        work = asyncio.ensure_future(self._runner(task, report))
+        has_begun = asyncio.Event()
+
+        async def take_turn() -> str:
+            async with self._places:
+                has_begun.set()
+                return await self._runner(task, report)
+
+        work = asyncio.ensure_future(take_turn())
         try:
             while True:
-                done, _ = await asyncio.wait([work], timeout=PROGRESS_SECONDS)
+                done, _ = await asyncio.wait([work], timeout=self._lease_ms / 1000 / _RENEWALS)
                 task = replace(
                     task,
-                    state=TaskState.RUNNING,
-                    lease_until_ms=_now_ms() + LEASE_MS,
+                    state=TaskState.RUNNING if has_begun.is_set() else TaskState.QUEUED,
+                    lease_until_ms=_now_ms() + self._lease_ms,
                     bytes_done=progress[0] or 0,
                     bytes_total=progress[1],
                 )

@@ -46,13 +46,19 @@ def asked_of(request: web.Request) -> Asked | None:
 
 
 async def answer_write(
-    request: web.Request, key: ObjectKey, outcome: Outcome, document: dict[str, Any]
+    request: web.Request,
+    key: ObjectKey,
+    outcome: Outcome,
+    document: dict[str, Any],
+    asked: Asked | None,
 ) -> web.StreamResponse:
-    """The answer to a write that is done: 201 or 200, or 202 when a wait was not fulfilled."""
+    """The answer to a write that is done: 201 or 200, or 202 when a wait was not fulfilled.
+
+    `asked` was read before the write: a request that is refused must not have written anything.
+    """
     status = 201 if outcome.is_new else 200
     headers = {POSITION_HEADER: str(outcome.position)}
     document["position"] = str(outcome.position)
-    asked = asked_of(request)
     if asked is not None:
         present = await _wait(request, key, outcome, asked)
         document["present_on"] = sorted(present)
