@@ -46,6 +46,12 @@ def _memory(name: str, address: StoreAddress) -> ObjectStore:
     return MemoryStore(name)
 
 
+def check_scheme(scheme: str) -> None:
+    """Whether there is an adapter for a URL scheme, without importing it; raises MalformedError."""
+    if scheme not in ("file", "memory", *_BUILT_IN):
+        factory_of(scheme)
+
+
 def factory_of(scheme: str) -> StoreFactory:
     """The factory for a URL scheme; raises MalformedError."""
     if scheme == "file":

@@ -17,7 +17,7 @@ from tidestore.api.settings import Limits, StagingEntry
 from tidestore.config.model import Config, ConfigError, ReplicaConfig
 from tidestore.connectors.credentials import Secret, StoreAddress
 from tidestore.connectors.kafka import KafkaSettings
-from tidestore.connectors.registry import factory_of
+from tidestore.connectors.registry import check_scheme
 from tidestore.schemas.objects import (
     PUBLIC,
     MalformedError,
@@ -170,7 +170,7 @@ def _replicas(reader: _Reader) -> list[ReplicaConfig]:
         name = check_replica(reader.text(item, "name", place))
         url = reader.text(item, "url", place)
         address = StoreAddress.parse(url, reader.secrets(item, place))
-        factory_of(address.scheme)
+        check_scheme(address.scheme)
         incarnation = reader.number(item, "incarnation", place, 1, 1)
         found.append(ReplicaConfig(name, url, incarnation, address))
     if not found:
@@ -245,7 +245,7 @@ def _staging(reader: _Reader) -> tuple[StagingEntry, ...]:
         place = f"staging number {number}"
         url = reader.text(item, "url", place)
         address = StoreAddress.parse(url, reader.secrets(item, place))
-        factory_of(address.scheme)
+        check_scheme(address.scheme)
         found.append(StagingEntry(reader.text(item, "name", place), url, address))
     return tuple(found)
 

@@ -9,6 +9,7 @@ first, because they must read again what a broker without a clean shutdown may h
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import secrets
@@ -18,8 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from tidestore.local.kafka_server import KafkaServer
 from tidestore.local.layout import Layout, write_whole
@@ -75,6 +75,7 @@ class Stack:
         self._say = say
         self._children: dict[str, Child] = {}
         self._deaths: list[float] = []
+        self._lock: TextIO | None = None
         self._pids = PidList(layout.data / "pids.json")
         self.state: dict[str, Any] = {}
         self.is_first_start = False
@@ -166,7 +167,10 @@ class Stack:
         waves = [["gateway"], ours, [server.kind for server in getattr(self, "_stores", [])]]
         for wave in [*waves, ["kafka"]]:
             self._end([name for name in wave if name in self._children])
-        self._pids.write([])
+        if self._lock is not None:
+            # Whoever has not got the lock has started nothing, and the list is another stack's.
+            self._pids.write([])
+            self._lock.close()
 
     def _restart(self, name: str) -> None:
         child = self._children.pop(name)
@@ -193,6 +197,7 @@ class Stack:
     def _check_place(self) -> None:
         try:
             self.layout.make()
+            lock = (self.layout.data / "lock").open("w")
             write_whole(self.layout.data / "writable", "")
             (self.layout.data / "writable").unlink()
         except OSError as error:
@@ -200,18 +205,23 @@ class Stack:
                 f"cannot write to {self.layout.data}: {error.strerror};"
                 " choose another --data folder"
             ) from None
+        try:
+            # Ends with this process however that ends, so it never outlives the stack.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            other = self.layout.read_state().get("pid", "just starting")
+            raise StackError(
+                f"a stack (pid {other}) already runs on {self.layout.data}; end it with Ctrl-C"
+                " there, or choose another --data folder"
+            ) from None
+        self._lock = lock
         free = shutil.disk_usage(self.layout.data).free
         if free < _DISK_BYTES_MIN:
             raise StackError(
                 f"only {free >> 20} MiB are free under {self.layout.data}, Kafka and three replicas"
                 f" need at least {_DISK_BYTES_MIN >> 20};"
                 " free some, or choose another --data folder"
-            )
-        other = self.layout.read_state().get("pid")
-        if isinstance(other, int) and other != os.getpid() and _is_stack(other):
-            raise StackError(
-                f"a stack (pid {other}) already runs on {self.layout.data}; end it with Ctrl-C"
-                " there, or choose another --data folder"
             )
 
     def _start_kafka(self) -> None:
@@ -308,14 +318,3 @@ def _answers(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def _is_stack(pid: int) -> bool:
-    """Whether a process is one of ours that runs a stack; pids are used again."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return any(word.endswith((b"tidestore", b"tidestore.__main__")) for word in words) and any(
-        word in (b"run", b"demo", b"smoke") for word in words
-    )
