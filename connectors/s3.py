@@ -6,6 +6,8 @@ does what obstore cannot: parts with a conditional completion (s3_upload.py), pr
 response overrides, checksums of multipart objects, bucket set-up.
 
 URL: s3://bucket/prefix?endpoint=http://host:port&region=us-east-1&create=1&capabilities=...
+`link_endpoint=` is the address that signed links name, where readers know the server by another
+one than we do: outside of a container network, before a proxy.
 Credentials: access_key_id, secret_access_key, session_token; none of them means anonymous.
 """
 
@@ -85,7 +87,9 @@ class S3Store:
         self._prefix = f"{address.prefix}/" if address.prefix else ""
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"s3-{name}")
         self._bytes = self._new_obstore()
-        self._boto: S3Client = self._new_boto()
+        self._boto: S3Client = self._new_boto(self._endpoint)
+        link_endpoint = options.get("link_endpoint")
+        self._signer = self._new_boto(link_endpoint) if link_endpoint else self._boto
 
     @property
     def name(self) -> str:
@@ -227,7 +231,7 @@ class S3Store:
         if self._capabilities.presign_overrides:
             parameters["ResponseContentType"] = content_type
             parameters["ResponseContentDisposition"] = disposition
-        return self._boto.generate_presigned_url(
+        return self._signer.generate_presigned_url(
             "get_object", Params=parameters, ExpiresIn=expires_seconds
         )
 
@@ -319,7 +323,7 @@ class S3Store:
             **more,
         )
 
-    def _new_boto(self) -> S3Client:
+    def _new_boto(self, endpoint: str | None) -> S3Client:
         key_id = self._address.secret("access_key_id")
         config = Config(
             signature_version="s3v4" if key_id else UNSIGNED,
@@ -327,14 +331,14 @@ class S3Store:
             read_timeout=REQUEST_SECONDS_MAX,
             retries={"total_max_attempts": 2},
             max_pool_connections=_THREADS,
-            s3={"addressing_style": "path" if self._endpoint else "auto"},
+            s3={"addressing_style": "path" if endpoint else "auto"},
             # Checksums are ours, computed once while the bytes stream by.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
         return boto3.session.Session().client(
             "s3",
-            endpoint_url=self._endpoint,
+            endpoint_url=endpoint,
             region_name=self._region,
             aws_access_key_id=key_id or None,
             aws_secret_access_key=self._address.secret("secret_access_key") or None,
