@@ -61,19 +61,42 @@ def run(environ: dict[str, str], data_folder: Path, port: int, workers: int) -> 
 
 
 @click.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Prove a stack that runs already, instead: the file that says where its replicas lie.",
+)
+@click.option("--url", envvar="TIDESTORE_URL", help="The gateway of that stack.")
+@click.option(
+    "--hook-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where that gateway reaches this machine, and its [hooks] networks allow it to call.",
+)
 @click.pass_obj
-def smoke(environ: dict[str, str]) -> None:
+def smoke(
+    environ: dict[str, str], config_path: Path | None, url: str | None, hook_host: str
+) -> None:
     """Prove the whole path on a stack of its own; the last line is JSON."""
-    from tidestore.local.smoke import run_smoke  # noqa: PLC0415
+    from tidestore.local.smoke import SmokeTarget, run_smoke  # noqa: PLC0415
 
     console = Console(stderr=True, highlight=False)
+    if config_path is not None:
+        token = environ.get("TIDESTORE_TOKEN", "")
+        if not url or not token:
+            fail("--config needs --url and a token to write with", "set TIDESTORE_TOKEN")
+        target = SmokeTarget(url, token, config_path, environ, hook_host)
+        sys.exit(0 if run_smoke(target, console, time.monotonic()) else 1)
     with tempfile.TemporaryDirectory(prefix="tidestore-smoke-") as folder:
         stack = _new_stack(Path(folder) / "data", environ, StackOptions(), console)
         with _Stopping(stack):
             begun = time.monotonic()
             _start(stack, console)
             show_first_write(stack, console)
-            is_ok = run_smoke(stack, console, begun)
+            token = stack.layout.token.read_text("utf-8").strip()
+            target = SmokeTarget(stack.state["url"], token, stack.layout.config)
+            is_ok = run_smoke(target, console, begun)
     sys.exit(0 if is_ok else 1)
 
 
@@ -120,11 +143,13 @@ class _Stopping:
     def started(self) -> None:
         self._is_starting = False
 
-    def __exit__(self, kind: object, error: object, trace: object) -> bool:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self._stack.stop()
-        return kind is KeyboardInterrupt
+        if kind is KeyboardInterrupt:
+            click.echo("tidestore: interrupted; everything has ended", err=True)
+            sys.exit(130)
 
 
 def _new_stack(
@@ -179,9 +204,8 @@ def _tell(stack: Stack, console: Console, seconds: float) -> None:
     ]
     for name, value in rows:
         console.print(f"  {name:<15} {value}", soft_wrap=True, markup=False)
-    for server in stack.stores:
-        if server.note:
-            console.print(f"  note: {server.note}", soft_wrap=True, markup=False)
+    for note in stack.notes():
+        console.print(f"  note: {note}", soft_wrap=True, markup=False)
     token = f'$(cat "{layout.token}")'
     console.print("\nwrite and read something:\n", markup=False)
     put = f'curl -X PUT -H "Authorization: Bearer {token}" --data-binary @hello.txt'

@@ -1,6 +1,8 @@
-"""The smoke journey: a small stack, every kind of object, every replica, one hook; each proved.
+"""The smoke journey: every kind of object, every replica, one hook; each proved.
 
-The last line is one JSON document, for programs; everything else goes to standard error.
+On a small stack of its own, or on one that runs already and may hold other objects: what counts is
+what this journey wrote. The last line is one JSON document, for programs; everything else goes to
+standard error.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ import statistics
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -23,7 +27,6 @@ from rich.console import Console
 
 from tidestore.client import Client, ClientError
 from tidestore.local.readback import places_of, read_replica
-from tidestore.local.stack import Stack
 from tidestore.schemas.objects import version_of
 
 _BLOBS = 20
@@ -58,11 +61,23 @@ class Report:
         }
 
 
-def run_smoke(stack: Stack, console: Console, begun: float) -> bool:
+@dataclass(frozen=True, slots=True)
+class SmokeTarget:
+    """A running stack: its gateway, and the configuration that says where its replicas lie."""
+
+    url: str
+    token: str
+    config: Path
+    environ: Mapping[str, str] = field(default_factory=dict)
+    # Where our hook receiver listens; the gateway must reach it there and be allowed to call it.
+    hook_host: str = "127.0.0.1"
+
+
+def run_smoke(target: SmokeTarget, console: Console, begun: float) -> bool:
     """Run the journey on a started stack; whether everything is as it should be."""
     report = Report()
     try:
-        asyncio.run(_journey(stack, console, report))
+        asyncio.run(_journey(target, console, report))
     except (ClientError, OSError, TimeoutError) as error:
         report.problems.append(f"{type(error).__name__}: {error}")
     for problem in report.problems:
@@ -73,17 +88,16 @@ def run_smoke(stack: Stack, console: Console, begun: float) -> bool:
     return not report.problems
 
 
-async def _journey(stack: Stack, console: Console, report: Report) -> None:
-    token = stack.layout.token.read_text("utf-8").strip()
+async def _journey(target: SmokeTarget, console: Console, report: Report) -> None:
     receiver = _Receiver()
-    port = await receiver.start()
-    async with Client(stack.state["url"], token) as client:
+    port = await receiver.start(target.hook_host)
+    async with Client(target.url, target.token) as client:
         hook = {
             "name": "web",
             "events": ["object.written", "object.present_everywhere"],
-            "config": {"url": f"http://127.0.0.1:{port}/hook", "secret": _SECRET},
+            "config": {"url": f"http://{target.hook_host}:{port}/hook", "secret": _SECRET},
         }
-        await client.post("/v1/hooks", hook)
+        made = await client.post("/v1/hooks", hook)
         bodies = [os.urandom(1000 + 300 * number) for number in range(_BLOBS - 2)]
         bodies += [b"", os.urandom(_LARGE_BYTES)]
         names = [f"reads/{number:02}.fastq" for number in range(_BLOBS - 1)] + [_JAPANESE]
@@ -91,11 +105,12 @@ async def _journey(stack: Stack, console: Console, report: Report) -> None:
         keys, acknowledged = await _write(client, bodies, names, report)
         expected = {f"public/blobs/{hashlib.sha256(b).hexdigest()}": b for b in bodies}
         await _await_arrival(client, keys, report)
-        await _check_listing(client, report)
-        _check_hook(receiver, acknowledged, report, await _await_hook(receiver, len(keys)))
+        await _check_listing(client, keys, report)
+        _check_hook(receiver, acknowledged, report, await _await_hook(receiver, keys))
+        await client.delete(f"/v1/hooks/{made['id']}")
     await receiver.stop()
     console.print("reading every replica back with the clouds' own clients")
-    for place in places_of(stack.layout.config):
+    for place in places_of(target.config, target.environ):
         found = await asyncio.to_thread(read_replica, place, lambda _: None)
         missing = [key for key in keys if key not in found]
         wrong = [
@@ -166,18 +181,20 @@ async def _await_arrival(client: Client, keys: list[str], report: Report) -> Non
             await asyncio.sleep(0.05)
 
 
-async def _check_listing(client: Client, report: Report) -> None:
-    names = [item["name"] async for item in client.pages("/v1/files", limit=7)]
-    if len(names) != _BLOBS or _JAPANESE not in names:
-        report.problems.append(f"the listing has {len(names)} of {_BLOBS} files")
+async def _check_listing(client: Client, keys: list[str], report: Report) -> None:
+    """Every file of ours is listed exactly once, whatever else there is."""
+    mine = {key for key in keys if "/files/" in key}
+    found = [item async for item in client.pages("/v1/files", limit=7) if item["key"] in mine]
+    if len(found) != _BLOBS or _JAPANESE not in [item["name"] for item in found]:
+        report.problems.append(f"the listing has {len(found)} of {_BLOBS} files")
 
 
-async def _await_hook(receiver: _Receiver, objects: int) -> bool:
+async def _await_hook(receiver: _Receiver, keys: list[str]) -> bool:
     """Wait for both announcements of every object; more may come, less may not."""
     deadline = time.monotonic() + 10
-    while len(receiver.seen) < 2 * objects and time.monotonic() < deadline:
+    while receiver.heard(keys) < 2 * len(keys) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
-    return len(receiver.seen) >= 2 * objects
+    return receiver.heard(keys) >= 2 * len(keys)
 
 
 def _check_hook(
@@ -187,7 +204,8 @@ def _check_hook(
     is_complete: bool,  # noqa: FBT001
 ) -> None:
     if not is_complete:
-        report.problems.append(f"the hook heard {len(receiver.seen)} of {2 * len(acknowledged)}")
+        heard = receiver.heard(list(acknowledged))
+        report.problems.append(f"the hook heard {heard} of {2 * len(acknowledged)}")
     if receiver.forged:
         report.problems.append(f"{receiver.forged} deliveries had a wrong signature")
     for (kind, key), moment in receiver.seen.items():
@@ -206,9 +224,14 @@ class _Receiver:
         app.router.add_post("/hook", self._take)
         self._runner = web.AppRunner(app, access_log=None)
 
-    async def start(self) -> int:
+    def heard(self, keys: list[str]) -> int:
+        """How many announcements of these objects came, each kind counted once."""
+        wanted = set(keys)
+        return sum(key in wanted for _, key in self.seen)
+
+    async def start(self, host: str) -> int:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, host, 0)
         await site.start()
         port: int = self._runner.addresses[0][1]
         return port
