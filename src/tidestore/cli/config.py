@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tidestore.cli.output import fail, print_json, run_async
-from tidestore.cli.serve import config_option
+from tidestore.cli.serve import config_option, find_config
 from tidestore.config import Config, ConfigError, read_config
 
 
@@ -28,11 +28,17 @@ def check(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Read tidestore.toml and ask Kafka and every replica whether they answer."""
+    """Read tidestore.toml and ask Kafka and every replica whether they answer.
+
+    Ends with 2 when the file has a mistake, with 1 when something that it names does not answer.
+    """
+    config_path = find_config(config_path)
     try:
         found = read_config(config_path, environ)
     except ConfigError as error:
-        fail(str(error))
+        if as_json:
+            print_json({"what": str(config_path), "ok": False, "detail": str(error)})
+        fail(str(error), exit_code=2)
     findings: list[dict[str, Any]] = [{"what": str(config_path), "ok": True, "detail": "is sound"}]
     if not offline:
         findings += run_async(lambda: _ask(found))

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tidestore.cli.output import fail, print_json
-from tidestore.cli.serve import config_option
+from tidestore.cli.serve import config_option, find_config
 from tidestore.config import Config, ConfigError, read_config
 
 _BYTES_SHOWN = 32
@@ -41,10 +41,8 @@ def show(
     from tidestore.connectors.kafka import LogError  # noqa: PLC0415
     from tidestore.connectors.tail import read_topic  # noqa: PLC0415
 
-    if not config_path.exists() and config_path == Path("tidestore.toml"):
-        config_path = Path(".tidestore/tidestore.toml")
     try:
-        found = read_config(config_path, environ)
+        found = read_config(find_config(config_path), environ)
     except ConfigError as error:
         fail(str(error))
     shown = 0

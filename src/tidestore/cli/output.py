@@ -16,11 +16,10 @@ T = TypeVar("T")
 class CommandError(click.ClickException):
     """An error of a command: what went wrong, and what to do about it."""
 
-    exit_code = 1
-
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", exit_code: int = 1) -> None:
         super().__init__(message)
         self.hint = hint
+        self.exit_code = exit_code
 
     def show(self, file: Any = None) -> None:
         """Print the error in its one line, and the hint after it."""
@@ -30,9 +29,9 @@ class CommandError(click.ClickException):
             click.echo(f"  hint: {self.hint}", err=True, file=file)
 
 
-def fail(message: str, hint: str = "") -> NoReturn:
+def fail(message: str, hint: str = "", exit_code: int = 1) -> NoReturn:
     """End the command with an error."""
-    raise CommandError(message, hint)
+    raise CommandError(message, hint, exit_code)
 
 
 def print_json(value: object) -> None:

@@ -25,6 +25,14 @@ config_option = click.option(
 )
 
 
+def find_config(path: Path) -> Path:
+    """The file that was named; without one, that of the stack which `tidestore run` keeps here."""
+    local = Path(".tidestore/tidestore.toml")
+    if path == Path("tidestore.toml") and not path.exists() and local.exists():
+        return local
+    return path
+
+
 class Worker(Protocol):
     """What both kinds of worker can do."""
 
@@ -124,6 +132,10 @@ def _run(work: Any) -> None:
         fail(f"cannot serve: {error.strerror or error}", "is the port in use?")
     except RuntimeError as error:
         fail(str(error))
+    except Exception as error:
+        # A service's log is where its trace belongs.
+        logging.getLogger("tidestore").exception("broke")
+        fail(f"broke: {type(error).__name__}: {error}", "the trace above is worth a report")
 
 
 def _stop_on_signals() -> asyncio.Event:

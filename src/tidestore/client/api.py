@@ -14,6 +14,8 @@ from typing import Any, Final, Self
 import aiohttp
 
 _RETRIES: Final = 6
+# A gateway that has never answered is more likely a wrong address than one that restarts.
+_FIRST_RETRIES: Final = 1
 _PAUSE_SECONDS_MAX: Final = 5.0
 # A write waits for the origin and the log; both have limits of their own below this.
 _TOTAL_SECONDS: Final = 300
@@ -51,6 +53,7 @@ class Client:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._has_answered = False
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -159,24 +162,44 @@ class Client:
                     json=document,
                     headers=headers,
                 ) as reply:
+                    self._has_answered = True
                     if reply.status < 400:
                         found: dict[str, Any] = await reply.json() if reply.status != 204 else {}
                         return found
                     error = await _error_of(reply)
                     if reply.status not in _AGAIN or attempt == _RETRIES:
                         raise error
-                    pause = float(reply.headers.get("Retry-After", "1"))
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                if attempt == _RETRIES:
+                    pause = _pause_of(reply)
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                is_answered = self._has_answered
+                if _is_no_gateway(error) or attempt >= (
+                    _RETRIES if is_answered else _FIRST_RETRIES
+                ):
                     raise self._unreachable(error) from error
                 pause = 0.3 * 2**attempt
             await asyncio.sleep(min(pause, _PAUSE_SECONDS_MAX))
         raise AssertionError("the last try returns or raises")
 
     def _unreachable(self, error: BaseException) -> ClientError:
+        if _is_no_gateway(error):
+            hint = "TIDESTORE_URL or --url must be a gateway's, like http://127.0.0.1:8080"
+            return ClientError(f"{self._url} is no gateway's address", hint=hint)
         reason = str(error) or type(error).__name__
         hint = "is it running? `tidestore run` starts one here; TIDESTORE_URL names another"
         return ClientError(f"cannot reach the gateway at {self._url}: {reason}", hint=hint)
+
+
+def _is_no_gateway(error: BaseException) -> bool:
+    """Whether the address is wrong: no URL, or something else than a gateway answers there."""
+    return isinstance(error, (aiohttp.InvalidURL, aiohttp.ContentTypeError, ValueError))
+
+
+def _pause_of(reply: aiohttp.ClientResponse) -> float:
+    """Seconds of a Retry-After header; it may hold a date, or nonsense of something in between."""
+    try:
+        return max(0.0, float(reply.headers.get("Retry-After", "1")))
+    except ValueError:
+        return 1.0
 
 
 def _plain(parameters: dict[str, Any]) -> dict[str, str]:
@@ -186,11 +209,14 @@ def _plain(parameters: dict[str, Any]) -> dict[str, str]:
 async def _error_of(reply: aiohttp.ClientResponse) -> ClientError:
     try:
         problem = await reply.json(content_type=None)
+        hint = str(problem.get("hint", ""))
+        if reply.status == 401:
+            hint = "set TIDESTORE_TOKEN; a stack of your own keeps its token in <data>/token"
         return ClientError(
             f"{problem.get('detail', reply.reason)}",
             status=reply.status,
             code=str(problem.get("code", "")),
-            hint=str(problem.get("hint", "")),
+            hint=hint,
         )
     except (ValueError, aiohttp.ClientError, AttributeError):
         return ClientError(

@@ -1,8 +1,8 @@
 """What a `put` remembers: so that a second run writes nothing twice and goes on where it stopped.
 
-Identities come from a root id and the path: the same tree gives the same uuids anywhere. The
-version of each entry is chosen and written down before its first request (design section 3): after
-a kill the next run sends the same version again, and the answer is "same".
+Identities come from a root id and the path: the same tree under the same root id gives the same
+uuids anywhere. The version of each entry is chosen and written down before its first request
+(design section 3): after a kill the next run sends the same version again, and is told "same".
 
     entries(path)  fingerprint   what the file looked like: size, time, inode, or its members'
     versions
@@ -32,7 +32,7 @@ class Entry:
 class Journal:
     """One root's journal, in SQLite: every change is on disk before it is acted on."""
 
-    def __init__(self, path: Path, root: str) -> None:
+    def __init__(self, path: Path, root: str, root_id: uuid.UUID | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -43,7 +43,9 @@ class Journal:
             " version TEXT, sha256 TEXT, is_done INTEGER, PRIMARY KEY (root_id, path))"
             " WITHOUT ROWID"
         )
-        self._db.execute("INSERT OR IGNORE INTO roots VALUES (?, ?)", (root, str(uuid.uuid4())))
+        word = "IGNORE" if root_id is None else "REPLACE"
+        made = str(root_id or uuid.uuid4())
+        self._db.execute(f"INSERT OR {word} INTO roots VALUES (?, ?)", (root, made))
         row = self._db.execute("SELECT root_id FROM roots WHERE root = ?", (root,)).fetchone()
         self.root_id: str = row[0]
 

@@ -5,7 +5,8 @@
     root    --> collection of all bundles                        last
 
 Resumable: the journal knows what is acknowledged; a file that has not changed since is not read
-again. Killed anywhere, the next run goes on under the same versions.
+again. Killed anywhere, the next run goes on under the same versions. A problem with one file does
+not stop the others; one that all of them would have (no gateway, a wrong token) ends the run.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ import hashlib
 import json
 import mimetypes
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tidestore.client.api import Client, ClientError
 from tidestore.client.journal import Journal
 from tidestore.schemas.objects import version_of
 
+T = TypeVar("T")
+
 WRITERS: Final = 8
+# Answers that would be the same for every file: nobody there, not allowed, no such dataset.
+_FOR_ALL: Final = frozenset({0, 401, 403})
 _CHUNK_BYTES: Final = 1024 * 1024
 # Larger files are streamed; for these it also pays to ask first whether the content is there.
 _WHOLE_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -51,6 +56,7 @@ class Written:
     keys: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     collection: str = ""
+    root_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ def find_files(root: Path) -> tuple[list[Found], list[str]]:
         for name in sorted(files):
             path = Path(folder) / name
             if path.is_symlink() or not path.is_file():
-                passed.append(f"{path}: not a regular file")
+                passed.append(f"{shown(str(path))}: not a regular file")
                 continue
             found.append(Found(path, path.relative_to(root).as_posix(), path.stat().st_size))
     return found, passed
@@ -96,12 +102,15 @@ class Uploader:
         self._on_done = on_done
         self._gate = asyncio.Semaphore(WRITERS)
         self._blobs: dict[str, asyncio.Task[None]] = {}
-        self.written = Written()
+        self.written = Written(root_id=journal.root_id)
 
     async def write(self, root: Path, files: list[Found]) -> Written:
-        """Write files, bundles and the collection; problems are collected, not raised."""
+        """Write files, bundles and the collection.
+
+        Problems with single files are collected; raises ClientError for one that all would have.
+        """
         members: dict[str, list[Member]] = {}
-        results = await asyncio.gather(*(self._file(item) for item in files))
+        results = await self._all([self._file(item) for item in files])
         incomplete: set[str] = set()
         for item, member in zip(files, results, strict=True):
             folder = item.relative.rpartition("/")[0]
@@ -111,24 +120,39 @@ class Uploader:
                 members.setdefault(folder, []).append(member)
         if root.is_file():  # noqa: ASYNC240  one question to the file system
             return self.written
-        bundles = await asyncio.gather(
-            *(
+        bundles = await self._all(
+            [
                 self._bundle(folder, found)
                 for folder, found in sorted(members.items())
                 if folder not in incomplete
-            )
+            ]
         )
         if not incomplete and None not in bundles:
-            await self._collection(root.name, [bundle for bundle in bundles if bundle is not None])
+            # "." has no name, the folder has.
+            name = root.absolute().name  # noqa: ASYNC240  asks the file system for "." alone
+            await self._collection(name, [bundle for bundle in bundles if bundle is not None])
         return self.written
+
+    async def _all(self, work: list[Coroutine[Any, Any, T]]) -> list[T]:
+        """Everything's results; when one fails for all, nothing goes on behind its back."""
+        tasks = [asyncio.create_task(one) for one in work]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in (*tasks, *self._blobs.values()):
+                task.cancel()
+            await asyncio.gather(*tasks, *self._blobs.values(), return_exceptions=True)
 
     async def _file(self, item: Found) -> Member | None:
         async with self._gate:
             try:
                 return await self._write_file(item)
-            except (ClientError, OSError) as error:
+            except (ClientError, OSError, UnicodeError) as error:
+                if isinstance(error, ClientError) and error.status in _FOR_ALL:
+                    raise
                 hint = f" ({error.hint})" if isinstance(error, ClientError) and error.hint else ""
-                self.written.problems.append(f"{item.relative}: {error}{hint}")
+                reason = "its name is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+                self.written.problems.append(f"{shown(item.relative)}: {reason}{hint}")
                 return None
             finally:
                 self._on_done(item.size)
@@ -199,7 +223,7 @@ class Uploader:
             self.written.collection = found["uuid"]
 
     async def _put(
-        self, kind: str, place: str, document: dict[str, Any], shown: str
+        self, kind: str, place: str, document: dict[str, Any], label: str
     ) -> dict[str, str] | None:
         text = json.dumps(document, sort_keys=True).encode()
         fingerprint = hashlib.sha256(text).hexdigest()
@@ -216,12 +240,20 @@ class Uploader:
                     dataset=self._dataset,
                 )
             except ClientError as error:
-                self.written.problems.append(f"{shown}: {error}")
+                if error.status in _FOR_ALL:
+                    raise
+                hint = f" ({error.hint})" if error.hint else ""
+                self.written.problems.append(f"{shown(label)}: {error}{hint}")
                 return None
         self._journal.done(place)
         self.written.bundles += kind == "bundle"
         self.written.keys.append(answer["key"])
         return identity
+
+
+def shown(text: str) -> str:
+    """A path as it can be printed anywhere: names may hold bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _hash_of(path: Path) -> str:

@@ -41,6 +41,9 @@ _KNOWN: Final = {
     "hooks": {"seal_key", "networks"},
     "limits": {item.name for item in fields(Limits)},
 }  # fmt: skip
+_EXAMPLES: Final = {
+    "bootstrap": '"kafka:9092"', "name": '"aws"', "url": '"s3://a-bucket", "gs://..." or "file:///..."'
+}  # fmt: skip
 _HOUR_MS: Final = 3_600_000
 
 
@@ -81,7 +84,9 @@ class _Reader:
     def text(self, found: dict[str, Any], name: str, place: str, default: str | None = None) -> str:
         value = found.get(name, default)
         if not isinstance(value, str):
-            raise self.fail(f"{place}.{name}", "is missing" if value is None else "must be a text")
+            example = f"; write {name} = {_EXAMPLES[name]}" if name in _EXAMPLES else ""
+            reason = "is missing" if value is None else "must be a text"
+            raise self.fail(f"{place}.{name}", reason + example)
         return value
 
     def number(
@@ -98,7 +103,7 @@ class _Reader:
             return Secret(rest)
         if kind == "env":
             if rest not in self.environ:
-                raise self.fail(place, f"the environment has no variable {rest}")
+                raise self.fail(place, f"the environment has no variable {rest}; set it first")
             return Secret(self.environ[rest])
         if kind == "file":
             file = self.path.parent / rest
@@ -140,7 +145,8 @@ def _config(reader: _Reader) -> Config:
     gateway, hooks = reader.section("gateway"), reader.section("hooks")
     origin = check_replica(reader.text(document, "origin", "the file", replicas[0].name))
     if origin not in [item.name for item in replicas]:
-        raise reader.fail("origin", f"{origin!r} is none of the replicas")
+        names = ", ".join(item.name for item in replicas)
+        raise reader.fail("origin", f"{origin!r} is none of the replicas: {names}")
     names = document.get("datasets", [])
     datasets = [PUBLIC, *(check_dataset(str(name)) for name in names if name != PUBLIC)]
     return Config(
@@ -177,7 +183,7 @@ def _replicas(reader: _Reader) -> list[ReplicaConfig]:
         raise reader.fail("replicas", "there is none; add [[replicas]] with name and url")
     names = [item.name for item in found]
     if len(set(names)) != len(names):
-        raise reader.fail("replicas", "two have the same name")
+        raise reader.fail("replicas", "two have the same name; give each its own")
     return found
 
 

@@ -76,6 +76,8 @@ class Stack:
         self._children: dict[str, Child] = {}
         self._deaths: list[float] = []
         self._lock: TextIO | None = None
+        # Ports of the last run that somebody else has now, by name.
+        self._moved: dict[str, int] = {}
         self._pids = PidList(layout.data / "pids.json")
         self.state: dict[str, Any] = {}
         self.is_first_start = False
@@ -89,6 +91,11 @@ class Stack:
         before = self.layout.read_state()
         self.is_first_start = not before
         ports = choose_ports(_PORTS, before.get("ports", {}), self._options.ports)
+        self._moved = {
+            name: port
+            for name, port in before.get("ports", {}).items()
+            if name in ("gateway", "broker", "s3", "gcs") and ports[name] != port
+        }
         try:
             s3 = choose(S3_SERVERS, before.get("s3") or self._options.s3, self._environ)
             gcs = choose(GCS_SERVERS, before.get("gcs") or self._options.gcs, self._environ)
@@ -136,6 +143,14 @@ class Stack:
     def stores(self) -> list[StoreServer]:
         """The store servers of this run."""
         return self._stores
+
+    def notes(self) -> list[str]:
+        """What a person should know of this stack, a line each."""
+        found = [server.note for server in self._stores if server.note]
+        found.append("hooks may call this machine (loopback), which a real store refuses")
+        for name, port in self._moved.items():
+            found.append(f"port {port} is in use now: {name} is at {self.state['ports'][name]}")
+        return found
 
     def pid_of(self, name: str) -> int:
         """The process id of a child."""
