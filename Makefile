@@ -24,8 +24,8 @@ check: setup ## format, lint, types, import rules, house rules
 	@scripts/check
 test: setup ## everything, on real Kafka and real store servers
 	@scripts/test
-bench: setup ## side by side with MinIO bucket replication; the last line is JSON
-	@$(BIN)/python -m bench $(ARGS)
+bench: setup ## side by side with MinIO bucket replication (QUICK=1: one round); last line JSON
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 chaos: setup ## the kill tests alone, longer
 	@$(BIN)/pytest -m chaos tests/chaos $(ARGS)
 docs: setup ## check that the documents' links and names exist

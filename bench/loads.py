@@ -1,0 +1,213 @@
+"""Loads and how they are measured: bursts, one by one on an idle system, one large object.
+
+Acknowledged is the moment when the client has read the answer to its PUT. Present is the moment
+when the target's listing shows the object (bursts, polled every 30 ms) or answers HEAD with 200
+(idle, polled every half millisecond).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.figures import per_object, spread
+from bench.meters import Meter
+from bench.sides import KEY_PREFIX, Side
+from bench.wire import Connection, WireError
+
+MIB: Final = 1024 * 1024
+_LIST_SECONDS: Final = 0.03
+_HEAD_SECONDS: Final = 0.0005
+_ARRIVAL_SECONDS_MAX: Final = 120.0
+# What still works after the last object is there (receipts, announcements) is counted as well.
+_AFTERMATH_SECONDS: Final = 1.0
+_IDLE_PAUSE_SECONDS: Final = 0.03
+_LARGE_SECONDS_MAX: Final = 400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Objects of one size from some client threads."""
+
+    name: str
+    size: int
+    count: int
+    threads: int
+
+
+SMALL: Final = Load("small", 4 * 1024, 1_000, 8)
+MEBIBYTE: Final = Load("mib", MIB, 200, 4)
+QUARTER_GIB: Final = Load("large", 256 * MIB, 4, 2)
+WARM_UP: Final = Load("warm-up", 4 * 1024, 100, 8)
+LOADS: Final = {load.name: load for load in (SMALL, MEBIBYTE, QUARTER_GIB)}
+
+
+class LoadError(Exception):
+    """A load did not come through; the text says what is missing."""
+
+
+@dataclass(slots=True)
+class _Item:
+    """One object of a load: what is sent, and when what happened, in seconds of one clock."""
+
+    key: str
+    head: bytes
+    body: bytes
+    md5: str
+    acked: float = 0.0
+    seen: float = 0.0
+
+
+def burst(side: Side, load: Load, meter: Meter) -> dict[str, Any]:
+    """Write all objects as fast as they are taken, and wait until all are on the target."""
+    items = _items(side, load)
+    failures: list[str] = []
+    before = meter.cpu()
+    begun = time.monotonic()
+    threads = [
+        threading.Thread(target=_write, args=(side.port, part, failures), daemon=True)
+        for part in (items[number :: load.threads] for number in range(load.threads))
+    ]
+    for thread in threads:
+        thread.start()
+    _await_listed(side, items, failures)
+    for thread in threads:
+        thread.join(5)
+    all_acked = max(item.acked for item in items) - begun
+    all_present = max(item.seen for item in items) - begun
+    time.sleep(_AFTERMATH_SECONDS)
+    return {
+        "objects": load.count,
+        "size": load.size,
+        "threads": load.threads,
+        "all_acked_s": round(all_acked, 3),
+        "all_present_s": round(all_present, 3),
+        "objects_per_s": round(load.count / all_present, 1),
+        "mb_per_s": round(load.count * load.size / all_present / 1e6, 2),
+        "ack_to_seen_ms": spread([max(0.0, x.seen - x.acked) * 1000 for x in items]),
+        "cpu_ms_per_object": per_object(before, meter.cpu(), load.count),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def idle(side: Side, count: int) -> dict[str, Any]:
+    """Write 4 KiB objects one at a time, each when the one before has arrived."""
+    lags: list[float] = []
+    acks: list[float] = []
+    items = _items(side, Load("idle", SMALL.size, count, 1))
+    with (
+        contextlib.closing(Connection(side.port)) as writer,
+        contextlib.closing(Connection(side.target.port)) as reader,
+    ):
+        for item in items:
+            asked = side.target.head_of("HEAD", f"/{side.target_bucket}/{item.key}")
+            # A pause of changing length, so that no beat of a server is met each time.
+            time.sleep(random.uniform(0, _IDLE_PAUSE_SECONDS))
+            begun = time.monotonic()
+            _put(writer, item)
+            deadline = item.acked + _ARRIVAL_SECONDS_MAX
+            while reader.ask(asked).status != 200:
+                if time.monotonic() > deadline:
+                    raise LoadError(f"{side.name}: {item.key} does not arrive")
+                time.sleep(_HEAD_SECONDS)
+            lags.append((time.monotonic() - item.acked) * 1000)
+            acks.append((item.acked - begun) * 1000)
+    return {"lag_ms": spread(lags), "ack_ms": spread(acks)}
+
+
+def pass_large(side: Side, size: int) -> dict[str, Any]:
+    """One large object through a side; its bytes are made while they are sent."""
+    block = os.urandom(MIB)
+    digest = hashlib.sha256()
+    for chunk in _repeat(block, size):
+        digest.update(chunk)
+    sha256 = digest.hexdigest()
+    begun = time.monotonic()
+    with contextlib.closing(Connection(side.port)) as writer:
+        answer = writer.ask(side.put_head(sha256, size), _repeat(block, size))
+    if answer.status not in {200, 201}:
+        raise LoadError(f"{side.name}: {answer.status} {answer.body[:300]!r}")
+    acked = time.monotonic()
+    key = KEY_PREFIX + sha256
+    with contextlib.closing(Connection(side.target.port)) as reader:
+        while key not in (found := side.target.list(reader, side.target_bucket, KEY_PREFIX)):
+            if time.monotonic() - acked > _LARGE_SECONDS_MAX:
+                raise LoadError(f"{side.name}: {key} does not arrive")
+            time.sleep(_LIST_SECONDS)
+    seen = time.monotonic()
+    if found[key].size != size:
+        raise LoadError(f"{side.name}: {key} has {found[key].size} bytes, not {size}")
+    return {
+        "gib": round(size / 1024 / MIB, 3),
+        "ack_s": round(acked - begun, 2),
+        "ack_to_present_s": round(seen - acked, 2),
+        "mb_per_s": round(size / (seen - begun) / 1e6, 1),
+    }
+
+
+def _items(side: Side, load: Load) -> list[_Item]:
+    """All requests of a load, ready to be sent."""
+    base = os.urandom(load.size)
+    items: list[_Item] = []
+    for _ in range(load.count):
+        body = os.urandom(load.size) if load.size <= MIB else os.urandom(16) + base[16:]
+        sha256 = hashlib.sha256(body).hexdigest()
+        md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        items.append(_Item(KEY_PREFIX + sha256, side.put_head(sha256, load.size), body, md5))
+    return items
+
+
+def _put(connection: Connection, item: _Item) -> None:
+    answer = connection.ask(item.head, item.body)
+    if answer.status not in {200, 201}:
+        raise LoadError(f"PUT {item.key}: {answer.status} {answer.body[:300]!r}")
+    item.acked = time.monotonic()
+
+
+def _write(port: int, items: list[_Item], failures: list[str]) -> None:
+    try:
+        with contextlib.closing(Connection(port)) as connection:
+            for item in items:
+                _put(connection, item)
+    except (LoadError, WireError, OSError) as error:
+        failures.append(f"{type(error).__name__}: {error}")
+
+
+def _await_listed(side: Side, items: list[_Item], failures: list[str]) -> None:
+    """Poll the target's listing until it shows every object with the right bytes."""
+    missing = {item.key: item for item in items}
+    deadline = time.monotonic() + _ARRIVAL_SECONDS_MAX
+    with contextlib.closing(Connection(side.target.port)) as reader:
+        while True:
+            found = side.target.list(reader, side.target_bucket, KEY_PREFIX)
+            moment = time.monotonic()
+            for key in found.keys() & missing.keys():
+                item = missing.pop(key)
+                item.seen = moment
+                # What was sent in parts has no md5 for an ETag; its length has to do.
+                etag, size = found[key].etag, found[key].size
+                if size != len(item.body) or ("-" not in etag and etag != item.md5):
+                    raise LoadError(f"{side.name}: {key} has other bytes: {size}, {etag}")
+            if failures:
+                raise LoadError(f"{side.name}: a writer failed: {failures[0]}")
+            if not missing:
+                return
+            if moment > deadline:
+                raise LoadError(f"{side.name}: {len(missing)} objects do not arrive")
+            time.sleep(_LIST_SECONDS)
+
+
+def _repeat(block: bytes, size: int) -> Iterator[bytes]:
+    """`size` bytes made of a block and a counter, so that no two blocks are the same."""
+    sent = 0
+    while sent < size:
+        chunk = (sent.to_bytes(8, "big") + block[8:])[: size - sent]
+        yield chunk
+        sent += len(chunk)
