@@ -27,6 +27,7 @@ from tidestore.api.metrics import GatewayMetrics
 from tidestore.api.origin import OriginWriter
 from tidestore.api.problems import problems_middleware
 from tidestore.api.protocol import HEADERS_MAX, LINE_BYTES_MAX, GatewayRunner
+from tidestore.api.reconcile import Reconciler
 from tidestore.api.replicas import ReplicasFold, settle_replicas
 from tidestore.api.settings import GatewaySettings
 from tidestore.api.staging import TASK_BOARD, run_task
@@ -119,6 +120,16 @@ async def make_gateway(
     app[TASK_BOARD], app[status.INDEX_VIEW], app[status.REGISTRY] = board, view, registry
     app[status.METRICS] = metrics
     _in_background(stack, board.run())
+    reconciler = Reconciler(
+        gateway.origin,
+        index,
+        view,
+        unclean_stops=settings.kafka.unclean_stops,
+        data_folder=settings.data_folder,
+        inline_bytes_max=settings.limits.inline_bytes_max,
+        inline_manifest_bytes_max=settings.limits.inline_manifest_bytes_max,
+    )
+    _in_background(stack, reconciler.run())
     return app
 
 
@@ -224,12 +235,19 @@ def _on_loop(loop: asyncio.AbstractEventLoop, watchers: Watchers, keys: set[str]
 
 def _in_background(stack: contextlib.AsyncExitStack, work: object) -> None:
     task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    task.add_done_callback(_say_why_ended)
 
     async def end() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     stack.push_async_callback(end)
+
+
+def _say_why_ended(task: asyncio.Task[None]) -> None:
+    """A background task never ends by itself; when one does, the operator must hear of it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        LOGGER.error("a background task ended", exc_info=error)
 
 
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:

@@ -232,6 +232,22 @@ class OriginWriter:
         content_type = "application/octet-stream" if _is_blob(key) else MANIFEST_CONTENT_TYPE
         await self._store.replace(key, source, sums, seen=seen, content_type=content_type)
 
+    async def append_written(
+        self,
+        key: ObjectKey,
+        sums: Checksums,
+        *,
+        content_type: str,
+        author: Author,
+        data: bytes | None,
+    ) -> Position:
+        """Append the event of an object that is at the origin, proved to be `sums`.
+
+        For a write whose append was lost; see reconcile.py. Raises LogError.
+        """
+        event = replace(self._event(key, sums, content_type, author), data=data)
+        return await self._append(key, encode(event))
+
     async def _append(self, key: ObjectKey, value: bytes) -> Position:
         partition = partition_of(key, self._topics.partitions)
         placed = await self._writer.append_bytes(self._topics.log, partition, key.encode(), value)

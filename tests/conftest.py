@@ -137,9 +137,9 @@ def make_world(kafka: TestKafka, servers: Servers, tmp_path: Path) -> Iterator[W
     """Make worlds of one's own: aws on MinIO, gcp on fake-gcs-server, onprem in a folder."""
     made: list[World] = []
 
-    def make(broker: TestKafka | None = None, **settings: object) -> World:
+    def make(broker: TestKafka | None = None, *, origin: str = "aws", **settings: object) -> World:
         folder = tmp_path / f"world{len(made)}"
-        world = World(folder, broker or kafka, _replicas(servers, folder), "aws", **settings)  # type: ignore[arg-type]
+        world = World(folder, broker or kafka, _replicas(servers, folder), origin, **settings)  # type: ignore[arg-type]
         made.append(world)
         return world
 

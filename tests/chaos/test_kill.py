@@ -1,7 +1,7 @@
 """SIGKILL under load: what was acknowledged is on every replica, byte for byte; nothing else is.
 
-The truth is a ledger that the writers keep outside of the system. Replicas are read with the clouds'
-own clients, the log with a plain consumer.
+The truth is a ledger that the writers keep outside of the system. Replicas are read with the
+clouds' own clients, the log with a plain consumer.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import WorldMaker
 from tests.servers.kafka import TestKafka
 from tests.world import World, new_uuid, new_version, random_body
+
 from tidestore.client import Client, ClientError
 from tidestore.schemas.events import ObjectWritten
 
@@ -25,6 +25,9 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
 
 WRITES = 500
 WRITERS = 12
+# A broker that is killed is back within seconds; a gateway answers 503 after 20.
+TRIES = 20
+PAUSE_SECONDS = 0.3
 
 
 @dataclass(slots=True)
@@ -35,9 +38,36 @@ class Ledger:
     unknown: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
+async def send(
+    client: Client,
+    ledger: Ledger,
+    path: str,
+    *,
+    body: bytes | None = None,
+    document: object = None,
+    version: str | None = None,
+) -> None:
+    """Send one write until it is answered or has failed for good, as a real writer would."""
+    key = f"public/{path}" + (f".{version}" if version else "")
+    content = (-1, "") if body is None else (len(body), hashlib.sha256(body).hexdigest())
+    ledger.unknown[key] = content
+    for _ in range(TRIES):
+        try:
+            answer = await client.put(f"/v1/{path}", body=body, document=document, version=version)
+        except ClientError as error:
+            if error.status not in (0, 500, 502, 503):
+                raise
+            await asyncio.sleep(PAUSE_SECONDS)  # a writer's own pause between tries
+            continue
+        assert answer["key"] == key
+        ledger.acknowledged[key] = content
+        ledger.unknown.pop(key, None)  # two writers may have written the same empty blob
+        return
+    raise AssertionError(f"{path} was never answered")
+
+
 async def load(world: World, ledger: Ledger, seed: int, strike: Callable[[], None]) -> None:
-    """Write blobs, files and bundles; strike when a third is done. Every write is sent until it is
-    answered or has failed for good, as a real writer would."""
+    """Write blobs, files and bundles; strike when a third is done."""
     dice = random.Random(seed)
     done = 0
     is_struck = asyncio.Event()
@@ -48,43 +78,19 @@ async def load(world: World, ledger: Ledger, seed: int, strike: Callable[[], Non
         for number in range(count):
             body = random_body(dice.choice([0, 100, 4096, 40_000, 300_000]))
             sha256 = hashlib.sha256(body).hexdigest()
-            await send(client, f"blobs/{sha256}", body, None, (len(body), sha256))
-            identity, version = new_uuid(), new_version()
-            document: dict[str, object] = {"blob": sha256, "name": f"f{number}"}
-            await send(client, f"files/{identity}", None, document, None, version)
-            files.append({"uuid": identity, "version": version, "name": f"f{number}"})
+            await send(client, ledger, f"blobs/{sha256}", body=body)
+            identity, version, name = new_uuid(), new_version(), f"f{number}"
+            document: dict[str, object] = {"blob": sha256, "name": name}
+            await send(client, ledger, f"files/{identity}", document=document, version=version)
+            files.append({"uuid": identity, "version": version, "name": name})
             if number % 10 == 9:
-                await send(client, f"bundles/{new_uuid()}", None, {"files": files}, None, version)
+                bundle: dict[str, object] = {"files": files}
+                path = f"bundles/{new_uuid()}"
+                await send(client, ledger, path, document=bundle, version=version)
                 files = []
             done += 1
             if done >= WRITES // 6:
                 is_struck.set()
-
-    async def send(
-        client: Client,
-        path: str,
-        body: bytes | None,
-        document: object,
-        content: tuple[int, str] | None,
-        version: str | None = None,
-    ) -> None:
-        key = f"public/{path}" + (f".{version}" if version else "")
-        ledger.unknown[key] = content or (-1, "")
-        for _ in range(10):
-            try:
-                answer = await client.put(
-                    f"/v1/{path}", body=body, document=document, version=version
-                )
-            except ClientError as error:
-                if error.status in (0, 503, 502, 500):
-                    await asyncio.sleep(0.3)
-                    continue
-                raise
-            assert answer["key"] == key
-            ledger.acknowledged[key] = content or (-1, "")
-            ledger.unknown.pop(key, None)
-            return
-        raise AssertionError(f"{path} was never answered")
 
     async def striker() -> None:
         await is_struck.wait()

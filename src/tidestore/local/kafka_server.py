@@ -112,7 +112,10 @@ class KafkaServer:
         (self._folder / "log4j2.yaml").write_text(_LOGGING, "utf-8")
         if (data / "meta.properties").exists():
             return not (data / _CLEAN_MARK).exists()
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Kafka's id is 16 bytes in base64; one that begins with "-" would be read as an option.
+        cluster = "-"
+        while cluster.startswith("-"):
+            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = self._java(
             "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)
         )
