@@ -24,6 +24,7 @@ from tidestore.api.hooks.seal import Seal
 from tidestore.api.index import IndexFold
 from tidestore.api.lookup import Index, Watchers
 from tidestore.api.metrics import GatewayMetrics
+from tidestore.api.openapi.routes import add_openapi
 from tidestore.api.origin import OriginWriter
 from tidestore.api.problems import problems_middleware
 from tidestore.api.protocol import HEADERS_MAX, LINE_BYTES_MAX, GatewayRunner
@@ -153,6 +154,7 @@ def _application(gateway: Gateway, metrics: GatewayMetrics) -> web.Application:
             web.get("/v1/hooks", hooks.list_hooks),
             web.get("/v1/hooks/{hook_id}", hooks.get_hook),
             web.delete("/v1/hooks/{hook_id}", hooks.delete_hook),
+            web.post("/v1/hooks/{hook_id}/pings", hooks.ping_hook),
             web.get("/healthz", status.healthz),
             web.get("/readyz", status.readyz),
             web.get("/metrics", status.metrics),
@@ -171,6 +173,7 @@ def _application(gateway: Gateway, metrics: GatewayMetrics) -> web.Application:
         )
         if kind is not Kind.BLOB:
             app.router.add_get(f"{base}/{name}/versions", consumer.list_versions(kind))
+    add_openapi(app, gateway.settings)
     return app
 
 
@@ -199,9 +202,16 @@ async def _start_hooks(
     await view.start()
     stack.push_async_callback(view.stop)
     book = hooks.HookBook(
-        view, gateway.writer, topics, Seal(settings.seal_key), sender, settings.limits.hooks_max
+        view,
+        gateway.writer,
+        topics,
+        Seal(settings.seal_key),
+        sender,
+        settings.limits.hooks_max,
+        lambda hook_id: dispatcher.progress_of(hook_id),  # noqa: PLW0108  it is made from the book
     )
     app[hooks.HOOK_BOOK] = book
+    stack.push_async_callback(book.end_pings)
     dispatcher = Dispatcher(settings, gateway.writer, book, metrics)
     ringing.append(dispatcher)
     await dispatcher.start()

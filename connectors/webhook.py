@@ -30,8 +30,14 @@ TOTAL_SECONDS: Final = 20.0
 CONNECT_SECONDS: Final = 5.0
 # Enough of an answer to see what went wrong; a receiver that sends more is not read on.
 RESPONSE_BYTES_MAX: Final = 16 * 1024
+# Nobody needs an answer's body: a receiver that dribbles it has taken the delivery all the same.
+_BODY_SECONDS: Final = 5.0
+_LINE_BYTES_MAX: Final = 8_190
+_HEADERS_MAX: Final = 64
 _URL_CHARS_MAX: Final = 2_048
-_CONNECTIONS: Final = 100
+# Above all that callers send at once (their bound), so that nobody waits for a connection inside
+# the time that the receiver has; and no bound per host, because receivers share hosts.
+_CONNECTIONS: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +74,9 @@ class RefusedAddressError(OSError):
 class WebhookSender:
     """Sends deliveries. Belongs to one event loop."""
 
-    def __init__(self, guard: AddressGuard) -> None:
+    def __init__(self, guard: AddressGuard, *, total_seconds: float = TOTAL_SECONDS) -> None:
         self._guard = guard
+        self._total_seconds = total_seconds
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -77,16 +84,18 @@ class WebhookSender:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=_CONNECTIONS,
-                limit_per_host=16,
                 socket_factory=self._socket,
                 ttl_dns_cache=10,
             ),
             timeout=aiohttp.ClientTimeout(
-                total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS, connect=CONNECT_SECONDS
+                total=self._total_seconds, sock_connect=CONNECT_SECONDS, connect=CONNECT_SECONDS
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,  # a small answer must not become a large one
+            max_line_size=_LINE_BYTES_MAX,
+            max_field_size=_LINE_BYTES_MAX,
+            max_headers=_HEADERS_MAX,
         )
 
     async def stop(self) -> None:
@@ -199,11 +208,17 @@ def sign_github(secret: str, body: bytes) -> str:
 async def _read(response: aiohttp.ClientResponse) -> str:
     """The beginning of an answer. What follows is not read: the connection is closed instead."""
     held = bytearray()
-    async for chunk in response.content.iter_chunked(4096):
-        held += chunk
-        if len(held) >= RESPONSE_BYTES_MAX:
-            response.close()
-            break
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in response.content.iter_chunked(4096):
+                held += chunk
+                if len(held) >= RESPONSE_BYTES_MAX:
+                    break
+            else:
+                return bytes(held).decode("utf-8", "replace")
+    except (aiohttp.ClientError, TimeoutError):
+        pass  # its status was said, and that is what counts
+    response.close()
     return bytes(held[:RESPONSE_BYTES_MAX]).decode("utf-8", "replace")
 
 

@@ -71,3 +71,9 @@ def find_cursor(view: View, hook_id: str, partition: int) -> CursorMoved | None:
         (hook_id, partition),
     )
     return CursorMoved(**dict(rows[0])) if rows else None
+
+
+def find_cursors(view: View, hook_id: str) -> list[CursorMoved]:
+    """The newest cursor of a hook on each partition where it has one."""
+    rows = view.query(f"SELECT {', '.join(_COLUMNS)} FROM cursors WHERE hook_id = ?", (hook_id,))
+    return [CursorMoved(**dict(row)) for row in rows]

@@ -19,7 +19,8 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from tidestore.api.hooks.cursors import CursorsFold, find_cursor
+from tidestore.api.hooks.cursors import CursorsFold, find_cursor, find_cursors
+from tidestore.api.hooks.lanes import Lanes
 from tidestore.api.hooks.pump import Bench, Pump
 from tidestore.api.hooks.registry import HookBook
 from tidestore.api.metrics import GatewayMetrics
@@ -35,9 +36,6 @@ from tidestore.schemas.positions import Cut
 from tidestore.schemas.topics import partition_of
 
 LOGGER: Final = logging.getLogger("tidestore.hooks")
-
-# POSTs under way at once over all hooks: their connections are the sender's bound as well.
-_POSTS_AT_ONCE: Final = 64
 
 
 class Dispatcher:
@@ -82,7 +80,7 @@ class Dispatcher:
             save=self._save,
             tell=self._tell,
             switch_off=self._switch_off,
-            places=asyncio.Semaphore(_POSTS_AT_ONCE),
+            lanes=Lanes(),
             count=lambda outcome: metrics.deliveries.labels(outcome).inc(),
         )
 
@@ -97,6 +95,10 @@ class Dispatcher:
         await self._end(list(self._pumps))
         await self._holdings.close()
         await self._view.stop()
+
+    def progress_of(self, hook_id: str) -> list[CursorMoved]:
+        """How far a hook has come on each partition, whichever gateway rings it."""
+        return find_cursors(self._view, hook_id)
 
     def hooks_changed(self) -> None:
         """The hooks' view folded something; called in its thread."""
@@ -131,6 +133,7 @@ class Dispatcher:
         """Make the pumps be those of the active hooks on the held partitions."""
         held = set(self._holdings.held)
         hooks = {hook.hook_id: hook for hook in self._book.all() if hook.is_active}
+        self._bench.lanes.keep(set(hooks))
         wanted = {
             (hook.hook_id, (topic, partition))
             for hook in hooks.values()

@@ -9,6 +9,8 @@ from tidestore.schemas.events import ChangeAnnounced, HookSaved
 from tidestore.schemas.objects import find_key_parts
 
 ALL_EVENTS = "*"
+PING = "ping"
+_ZEN = "Every shore has the same sea."
 
 
 def matches(hook: HookSaved, change: ChangeAnnounced) -> bool:
@@ -56,10 +58,21 @@ def render(change: ChangeAnnounced, generation: int, partition: int) -> bytes:
         value = getattr(change, name)
         if value is not None:
             data[name] = value
-    moment = datetime.fromtimestamp(change.announced_at_ms / 1000, UTC)
-    document = {
-        "type": change.type,
-        "timestamp": moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
-        "data": data,
-    }
+    return _encode(
+        {"type": change.type, "timestamp": _moment(change.announced_at_ms), "data": data}
+    )
+
+
+def render_ping(hook: dict[str, object], now_ms: int) -> bytes:
+    """The body of a ping: GitHub's members, and Standard Webhooks' `type`, `timestamp`, `data`."""
+    facts: dict[str, object] = {"zen": _ZEN, "hook_id": hook["id"], "hook": hook}
+    return _encode({"type": PING, "timestamp": _moment(now_ms), **facts, "data": facts})
+
+
+def _moment(moment_ms: int) -> str:
+    moment = datetime.fromtimestamp(moment_ms / 1000, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _encode(document: dict[str, object]) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

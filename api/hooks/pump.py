@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tidestore.api.hooks.lanes import Lanes
 from tidestore.api.hooks.payload import matches, render
 from tidestore.api.hooks.schedule import Again, LetGo, SwitchOff, after_failure
 from tidestore.connectors.feed_reader import FeedReader, FeedRecord, Place
@@ -50,7 +51,7 @@ class Bench:
     save: Callable[[CursorMoved], Awaitable[bool]]
     tell: Callable[[DeliveryAttempted], Awaitable[None]]
     switch_off: Callable[[HookSaved], Awaitable[None]]
-    places: asyncio.Semaphore
+    lanes: Lanes
     count: Callable[[str], None]
 
 
@@ -136,9 +137,12 @@ class Pump:
         while True:
             attempt += 1
             delivery = Delivery(change.id, change.type, body, hook.hook_id, attempt)
-            async with self._bench.places:
+            async with self._bench.lanes.place(hook.hook_id):
                 reply = await self._bench.sender.send(hook.url, self._secret, delivery)
-            await self._bench.tell(_attempted(hook, change, attempt, reply))
+                self._bench.lanes.note(hook.hook_id, is_success=reply.is_success)
+            await self._bench.tell(
+                attempted(hook, change.id, change.type, change.key, attempt, reply)
+            )
             self._bench.count("success" if reply.is_success else "failure")
             if reply.is_success:
                 self._cursor = replace(
@@ -186,14 +190,15 @@ class Pump:
             self._saved_at = time.monotonic()
 
 
-def _attempted(
-    hook: HookSaved, change: ChangeAnnounced, attempt: int, reply: Reply
+def attempted(
+    hook: HookSaved, delivery_id: str, event: str, key: str, attempt: int, reply: Reply
 ) -> DeliveryAttempted:
+    """What the delivery log keeps of one attempt."""
     return DeliveryAttempted(
         hook_id=hook.hook_id,
-        delivery_id=change.id,
-        change_type=change.type,
-        key=change.key,
+        delivery_id=delivery_id,
+        change_type=event,
+        key=key,
         attempt=attempt,
         attempted_at_ms=int(time.time() * 1000),
         duration_ms=reply.duration_ms,

@@ -6,13 +6,15 @@ to its creation. The start cut is resolved when the hook is made and kept with i
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import logging
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -21,22 +23,34 @@ from aiohttp import web
 from tidestore.api.auth import HOOKS
 from tidestore.api.bodies import read_json
 from tidestore.api.context import dataset_of, gateway_of
+from tidestore.api.hooks.payload import ALL_EVENTS, PING, render_ping
+from tidestore.api.hooks.pump import attempted
 from tidestore.api.hooks.seal import Seal
 from tidestore.api.problems import Problem
+from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.view import Folded, View
-from tidestore.connectors.webhook import SECRET_PREFIX, WebhookSender, signing_key, split_url
-from tidestore.schemas.events import ChangeType, HookRemoved, HookSaved
+from tidestore.connectors.webhook import (
+    SECRET_PREFIX,
+    Delivery,
+    WebhookSender,
+    signing_key,
+    split_url,
+)
+from tidestore.schemas.events import ChangeType, CursorMoved, HookRemoved, HookSaved
 from tidestore.schemas.objects import MalformedError, check_dataset
 from tidestore.schemas.positions import Cut
-from tidestore.schemas.topics import Topics
+from tidestore.schemas.topics import Topics, partition_of
 
-ALL_EVENTS: Final = "*"
+LOGGER: Final = logging.getLogger("tidestore.hooks")
+
 _EVENTS: Final = frozenset({*(kind.value for kind in ChangeType), ALL_EVENTS})
 # Standard Webhooks: 24 to 64 bytes of randomness.
 _SECRET_BYTES: Final = 32
 _SECRET_BYTES_MIN: Final = 16
 _SECRET_CHARS_MAX: Final = 256
+# Each may wait for a slow receiver; beyond this nobody needs another one now.
+_PINGS_MAX: Final = 16
 _COLUMNS: Final = tuple(item.name for item in fields(HookSaved))
 
 
@@ -87,6 +101,8 @@ class HookBook:
     seal: Seal
     sender: WebhookSender
     hooks_max: int
+    progress_of: Callable[[str], list[CursorMoved]]
+    _pings: set[asyncio.Task[None]] = field(default_factory=set)
 
     def all(self) -> list[HookSaved]:
         """Every hook."""
@@ -112,6 +128,32 @@ class HookBook:
     async def remove(self, hook_id: str, by: str) -> None:
         """Remove a hook and wait until this gateway knows it."""
         await self._append(hook_id, HookRemoved(hook_id, by, _now_ms()))
+
+    def begin_ping(self, hook: HookSaved, document: dict[str, Any]) -> bool:
+        """Send a ping beside everything else; False when too many are under way."""
+        if len(self._pings) >= _PINGS_MAX:
+            return False
+        task = asyncio.create_task(self._ping(hook, render_ping(document, _now_ms())))
+        self._pings.add(task)
+        task.add_done_callback(self._pings.discard)
+        return True
+
+    async def end_pings(self) -> None:
+        """Give up what is under way."""
+        tasks = list(self._pings)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ping(self, hook: HookSaved, body: bytes) -> None:
+        delivery = Delivery(f"ping_{secrets.token_hex(16)}", PING, body, hook.hook_id, 1)
+        try:
+            reply = await self.sender.send(hook.url, self.secret_of(hook), delivery)
+            tried = attempted(hook, delivery.delivery_id, PING, "", 1, reply)
+            partition = partition_of(hook.hook_id, self.topics.partitions)
+            await self.writer.append(self.topics.deliveries, partition, hook.hook_id, tried)
+        except (LogError, ValueError) as error:
+            LOGGER.warning("the ping of hook %s: %s", hook.hook_id, error)
 
     async def catch_up(self) -> None:
         """Wait until everything written to the topic so far is known here."""
@@ -146,7 +188,12 @@ async def create_hook(request: web.Request) -> web.StreamResponse:
         raise MalformedError("active", "is neither true nor false")
     await book.catch_up()
     if len(book.all()) >= book.hooks_max:
-        raise Problem(429, "too_many_hooks", f"this store keeps {book.hooks_max} hooks")
+        raise Problem(
+            429,
+            "too_many_hooks",
+            f"this store keeps {book.hooks_max} hooks",
+            hint="remove one that is not needed, or ask the operator for a higher hooks_max",
+        )
     hook_id = str(int.from_bytes(secrets.token_bytes(6), "big"))
     now_ms = _now_ms()
     hook = HookSaved(
@@ -163,6 +210,7 @@ async def create_hook(request: web.Request) -> web.StreamResponse:
     )
     await book.save(hook)
     document = hook_document(request, hook)
+    book.begin_ping(hook, document)
     if is_made:
         document["config"]["secret"] = secret
     return web.json_response(document, status=201, headers={"Location": f"/v1/hooks/{hook_id}"})
@@ -191,6 +239,17 @@ async def delete_hook(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
+async def ping_hook(request: web.Request) -> web.StreamResponse:
+    """Send a ping now, once; the delivery log has what came of it."""
+    hook = await _find(request)
+    if not request.app[HOOK_BOOK].begin_ping(hook, hook_document(request, hook)):
+        raise Problem(
+            429, "too_many_pings", "too many pings are under way",
+            hint="try again in a moment", headers={"Retry-After": "5"},
+        )  # fmt: skip
+    return web.Response(status=204)
+
+
 def hook_document(request: web.Request, hook: HookSaved) -> dict[str, Any]:
     """A hook as GitHub shows one, with our words where there is no other."""
     base = f"{request.scheme}://{request.host}/v1/hooks/{hook.hook_id}"
@@ -208,10 +267,23 @@ def hook_document(request: web.Request, hook: HookSaved) -> dict[str, Any]:
         },
         "dataset": hook.dataset,
         "start_cut": hook.start_cut,
+        "last_response": _last_response(request, hook),
         "url": base,
+        "ping_url": f"{base}/pings",
         "created_at": _moment(hook.created_at_ms),
         "updated_at": _moment(hook.updated_at_ms),
     }
+
+
+def _last_response(request: web.Request, hook: HookSaved) -> dict[str, Any]:
+    """What the receiver said last, in GitHub's shape. Up to a second old."""
+    moved = request.app[HOOK_BOOK].progress_of(hook.hook_id)
+    tried = [cursor for cursor in moved if cursor.last_status or cursor.last_error]
+    if not tried:
+        return {"code": None, "status": "unused", "message": None}
+    last = max(tried, key=lambda cursor: cursor.moved_at_ms)
+    status = "failing" if last.last_error else "active"
+    return {"code": last.last_status, "status": status, "message": last.last_error}
 
 
 async def _find(request: web.Request) -> HookSaved:

@@ -246,6 +246,8 @@ class _Receiver:
             self.forged += 1
             return web.Response(status=401)
         document = json.loads(body)
+        if document["type"] == "ping":
+            return web.Response(status=204)
         self.seen.setdefault((document["type"], document["data"]["key"]), moment)
         return web.Response(status=204)
 
