@@ -102,11 +102,16 @@ async def _journey(target: SmokeTarget, console: Console, report: Report) -> Non
         bodies += [b"", os.urandom(_LARGE_BYTES)]
         names = [f"reads/{number:02}.fastq" for number in range(_BLOBS - 1)] + [_JAPANESE]
         console.print(f"writing {len(bodies)} blobs and files and a bundle")
+        # The empty blob may be there from an earlier journey: written again it is no change, and
+        # nobody is told. All other bytes are fresh.
+        is_empty_known = await _is_known(client, b"")
         keys, acknowledged = await _write(client, bodies, names, report)
-        expected = {f"public/blobs/{hashlib.sha256(b).hexdigest()}": b for b in bodies}
+        if is_empty_known:
+            acknowledged.pop(_blob_key(b""))
+        expected = {_blob_key(body): body for body in bodies}
         await _await_arrival(client, keys, report)
         await _check_listing(client, keys, report)
-        _check_hook(receiver, acknowledged, report, await _await_hook(receiver, keys))
+        _check_hook(receiver, acknowledged, report, await _await_hook(receiver, list(acknowledged)))
         await client.delete(f"/v1/hooks/{made['id']}")
     await receiver.stop()
     console.print("reading every replica back with the clouds' own clients")
@@ -155,6 +160,20 @@ async def _write(
     acknowledged[bundle["key"]] = time.time()
     keys.append(bundle["key"])
     return keys, acknowledged
+
+
+def _blob_key(body: bytes) -> str:
+    return f"public/blobs/{hashlib.sha256(body).hexdigest()}"
+
+
+async def _is_known(client: Client, body: bytes) -> bool:
+    try:
+        await client.get(f"/v1/blobs/{hashlib.sha256(body).hexdigest()}/copies")
+    except ClientError as error:
+        if error.status != 404:
+            raise
+        return False
+    return True
 
 
 async def _await_arrival(client: Client, keys: list[str], report: Report) -> None:
