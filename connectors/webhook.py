@@ -37,7 +37,7 @@ _HEADERS_MAX: Final = 64
 _URL_CHARS_MAX: Final = 2_048
 # Above all that callers send at once (their bound), so that nobody waits for a connection inside
 # the time that the receiver has; and no bound per host, because receivers share hosts.
-_CONNECTIONS: Final = 128
+_CONNECTIONS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,9 @@ def signing_key(secret: str) -> bytes:
     try:
         return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     except (ValueError, binascii.Error):
-        raise MalformedError("secret", "is not base64 behind whsec_") from None
+        raise MalformedError(
+            "secret", "is not base64 behind whsec_", hint="leave it out, and one is made for you"
+        ) from None
 
 
 def sign_standard(secret: str, message_id: str, timestamp: int, body: bytes) -> str:

@@ -158,6 +158,8 @@ class Dispatcher:
         if cursor is None:
             cut = Cut.parse(hook.start_cut)
             cursor = CursorMoved(hook.hook_id, place[1], cut.offsets_next[place[1]], 0, 0)
+        elif cursor.last_error or cursor.delivered:
+            self._bench.lanes.note(hook.hook_id, is_taken=not cursor.last_error)
         try:
             secret = self._book.secret_of(hook)
         except ValueError as error:

@@ -1,10 +1,13 @@
 """How many POSTs are under way at once, so that no receiver takes the places of the others (R8).
 
-    healthy hook --up to 4--> 64 places
-    failing hook --up to 4--> 32 probes     until one of its deliveries is taken
+    new     --1 at a time-->  32 places --taken--> proven --up to 4--> 128 places
+                                  |                   |
+                                  '------failed-------+--> failing --up to 4--> 32 places
+                                                      ^                  |
+                                                      '------taken-------'
 
 A receiver that hangs holds a few places once, for one time limit; from then on all that is sent to
-it goes through the probes, which healthy hooks never wait for.
+it goes through places that working receivers never wait for.
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Final
 
-# Their connections are the sender's bound as well.
-PLACES: Final = 64
-PROBES: Final = 32
+# Their sum is what the sender has connections for.
+_PROVEN_PLACES: Final = 128
+_NEW_PLACES: Final = 32
+_FAILING_PLACES: Final = 32
 # Deliveries to one receiver at once, each of another partition: order per key needs no more than
 # one a partition, and four at 5 ms each are 800 a second.
 _PER_HOOK: Final = 4
@@ -26,30 +30,39 @@ class Lanes:
     """The places of one dispatcher. Belongs to its event loop."""
 
     def __init__(self) -> None:
-        self._places = asyncio.Semaphore(PLACES)
-        self._probes = asyncio.Semaphore(PROBES)
-        self._hooks: dict[str, asyncio.Semaphore] = {}
-        self._failing: set[str] = set()
+        self._proven = asyncio.Semaphore(_PROVEN_PLACES)
+        self._new = asyncio.Semaphore(_NEW_PLACES)
+        self._failing = asyncio.Semaphore(_FAILING_PLACES)
+        self._per_hook: dict[str, asyncio.Semaphore] = {}
+        self._trials: dict[str, asyncio.Semaphore] = {}
+        # Whether the last attempt was taken; a hook that is not in here was never tried.
+        self._was_taken: dict[str, bool] = {}
 
     @contextlib.asynccontextmanager
     async def place(self, hook_id: str) -> AsyncIterator[None]:
         """Hold a place for one attempt."""
-        async with (
-            self._hooks.setdefault(hook_id, asyncio.Semaphore(_PER_HOOK)),
-            # Looked at when the first is had: the hook may have failed in the meantime.
-            self._probes if hook_id in self._failing else self._places,
-        ):
+        async with contextlib.AsyncExitStack() as held:
+            per_hook = self._per_hook.setdefault(hook_id, asyncio.Semaphore(_PER_HOOK))
+            await held.enter_async_context(per_hook)
+            if hook_id not in self._was_taken:
+                trial = self._trials.setdefault(hook_id, asyncio.Semaphore(1))
+                await held.enter_async_context(trial)
+            # Asked only now: it may have been tried while this waited for its turn.
+            await held.enter_async_context(self._places(hook_id))
             yield
 
-    def note(self, hook_id: str, *, is_success: bool) -> None:
-        """How an attempt ended."""
-        if is_success:
-            self._failing.discard(hook_id)
-        else:
-            self._failing.add(hook_id)
+    def note(self, hook_id: str, *, is_taken: bool) -> None:
+        """How an attempt ended, here or earlier on another gateway."""
+        self._was_taken[hook_id] = is_taken
 
     def keep(self, hook_ids: set[str]) -> None:
         """Forget all other hooks: they are gone."""
-        self._failing &= hook_ids
-        for hook_id in self._hooks.keys() - hook_ids:
-            del self._hooks[hook_id]
+        for known in (self._per_hook, self._trials, self._was_taken):
+            for hook_id in known.keys() - hook_ids:
+                known.pop(hook_id)
+
+    def _places(self, hook_id: str) -> asyncio.Semaphore:
+        was_taken = self._was_taken.get(hook_id)
+        if was_taken is None:
+            return self._new
+        return self._proven if was_taken else self._failing

@@ -139,7 +139,7 @@ class Pump:
             delivery = Delivery(change.id, change.type, body, hook.hook_id, attempt)
             async with self._bench.lanes.place(hook.hook_id):
                 reply = await self._bench.sender.send(hook.url, self._secret, delivery)
-                self._bench.lanes.note(hook.hook_id, is_success=reply.is_success)
+                self._bench.lanes.note(hook.hook_id, is_taken=reply.is_success)
             await self._bench.tell(
                 attempted(hook, change.id, change.type, change.key, attempt, reply)
             )

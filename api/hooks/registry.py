@@ -49,6 +49,7 @@ _EVENTS: Final = frozenset({*(kind.value for kind in ChangeType), ALL_EVENTS})
 _SECRET_BYTES: Final = 32
 _SECRET_BYTES_MIN: Final = 16
 _SECRET_CHARS_MAX: Final = 256
+_SHAPE_HINT: Final = '{"name": "web", "events": ["*"], "config": {"url": "https://..."}}'
 # Each may wait for a slow receiver; beyond this nobody needs another one now.
 _PINGS_MAX: Final = 16
 _COLUMNS: Final = tuple(item.name for item in fields(HookSaved))
@@ -176,16 +177,16 @@ async def create_hook(request: web.Request) -> web.StreamResponse:
     body = await read_json(request)
     unknown = body.keys() - {"name", "active", "events", "config", "start"}
     if unknown:
-        raise MalformedError("body", f"has the unknown member {min(unknown)[:50]!r}")
+        raise MalformedError(
+            "body", f"has the unknown member {min(unknown)[:50]!r}", hint=_SHAPE_HINT
+        )
     config = body.get("config")
     if body.get("name", "web") != "web" or not isinstance(config, dict):
-        raise MalformedError(
-            "body", 'is not a hook: {"name": "web", "events": [...], "config": {"url": ...}}'
-        )
+        raise MalformedError("body", "is not a hook", hint=_SHAPE_HINT)
     url, secret, is_made = await _read_config(book, config)
     active = body.get("active", True)
     if not isinstance(active, bool):
-        raise MalformedError("active", "is neither true nor false")
+        raise MalformedError("active", "is neither true nor false", hint="leave it out for true")
     await book.catch_up()
     if len(book.all()) >= book.hooks_max:
         raise Problem(
@@ -307,10 +308,11 @@ async def _read_config(book: HookBook, config: dict[str, Any]) -> tuple[str, str
     """URL and secret of a new hook, and whether the secret was made here."""
     unknown = config.keys() - {"url", "content_type", "secret", "insecure_ssl"}
     if unknown:
-        raise MalformedError("config", f"has the unknown member {min(unknown)[:50]!r}")
+        hint = "known are url, content_type, secret, insecure_ssl"
+        raise MalformedError("config", f"has the unknown member {min(unknown)[:50]!r}", hint=hint)
     url = config.get("url")
     if not isinstance(url, str):
-        raise MalformedError("config.url", "is missing")
+        raise MalformedError("config.url", "is missing", hint=_SHAPE_HINT)
     split_url(url)
     await book.sender.check_url(url)
     if config.get("content_type", "json") != "json":
@@ -325,7 +327,9 @@ async def _read_config(book: HookBook, config: dict[str, Any]) -> tuple[str, str
         return url, SECRET_PREFIX + made, True
     if not isinstance(secret, str) or len(secret) > _SECRET_CHARS_MAX:
         raise MalformedError(
-            "config.secret", f"is not a text of up to {_SECRET_CHARS_MAX} characters"
+            "config.secret",
+            f"is not a text of up to {_SECRET_CHARS_MAX} characters",
+            hint="leave it out, and one is made for you",
         )
     if len(signing_key(secret)) < _SECRET_BYTES_MIN:
         hint = "leave it out, and one is made for you"
@@ -334,11 +338,11 @@ async def _read_config(book: HookBook, config: dict[str, Any]) -> tuple[str, str
 
 
 def _read_events(events: object) -> tuple[str, ...]:
+    hint = "known are " + ", ".join(sorted(_EVENTS))
     if not isinstance(events, list) or not events:
-        raise MalformedError("events", "is not a list of event types")
+        raise MalformedError("events", "is not a list of event types", hint=hint)
     for event in events:
-        if event not in _EVENTS:
-            hint = "known are " + ", ".join(sorted(_EVENTS))
+        if not isinstance(event, str) or event not in _EVENTS:
             raise MalformedError("events", "names an event that does not exist", hint=hint)
     return tuple(dict.fromkeys(str(event) for event in events))
 
