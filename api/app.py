@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from tidestore.api import commits, consumer, listing, producer, schema_registry, status
+from tidestore.api import status
 from tidestore.api.auth import Authenticator
 from tidestore.api.context import (
     GATEWAY,
@@ -24,12 +24,14 @@ from tidestore.api.hooks.seal import Seal
 from tidestore.api.index import IndexFold
 from tidestore.api.lookup import Index, Watchers
 from tidestore.api.metrics import GatewayMetrics
-from tidestore.api.openapi.routes import add_openapi
+from tidestore.api.openapi import openapi_document
+from tidestore.api.openapi.routes import OPENAPI
 from tidestore.api.origin import OriginWriter
 from tidestore.api.problems import problems_middleware
 from tidestore.api.protocol import HEADERS_MAX, LINE_BYTES_MAX, GatewayRunner
 from tidestore.api.reconcile import Reconciler
 from tidestore.api.replicas import ReplicasFold, settle_replicas
+from tidestore.api.routes import all_routes
 from tidestore.api.settings import GatewaySettings
 from tidestore.api.staging import TASK_BOARD, run_task
 from tidestore.api.tasks import Report, TaskBoard, TasksFold
@@ -43,7 +45,6 @@ from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view import View
 from tidestore.connectors.webhook import WebhookSender
 from tidestore.schemas.events import TaskChanged
-from tidestore.schemas.objects import Kind
 
 LOGGER: Final = logging.getLogger("tidestore.api")
 
@@ -142,38 +143,8 @@ def _application(gateway: Gateway, metrics: GatewayMetrics) -> web.Application:
     )
     app[GATEWAY] = gateway
     app.on_response_prepare.append(_add_headers)
-    app.add_routes(
-        [
-            web.put("/v1/blobs/{sha256}", producer.put_blob),
-            web.put("/v1/files/{uuid}", commits.put_file),
-            web.put("/v1/bundles/{uuid}", commits.put_bundle),
-            web.put("/v1/collections/{uuid}", commits.put_collection),
-            web.get("/v1/replicas", status.get_replicas),
-            web.get("/v1/tasks/{task_id}", status.get_task),
-            web.post("/v1/hooks", hooks.create_hook),
-            web.get("/v1/hooks", hooks.list_hooks),
-            web.get("/v1/hooks/{hook_id}", hooks.get_hook),
-            web.delete("/v1/hooks/{hook_id}", hooks.delete_hook),
-            web.post("/v1/hooks/{hook_id}/pings", hooks.ping_hook),
-            web.get("/healthz", status.healthz),
-            web.get("/readyz", status.readyz),
-            web.get("/metrics", status.metrics),
-            *schema_registry.registry_routes("/registry"),
-        ]
-    )
-    for kind in Kind:
-        name = "{sha256}" if kind is Kind.BLOB else "{uuid}"
-        base = f"/v1/{kind.plural}"
-        app.add_routes(
-            [
-                web.get(base, listing.list_objects(kind)),
-                web.get(f"{base}/{name}", consumer.read_object(kind)),
-                web.get(f"{base}/{name}/copies", consumer.list_copies(kind)),
-            ]
-        )
-        if kind is not Kind.BLOB:
-            app.router.add_get(f"{base}/{name}/versions", consumer.list_versions(kind))
-    add_openapi(app, gateway.settings)
+    app.add_routes(all_routes())
+    app[OPENAPI] = openapi_document(gateway.settings)
     return app
 
 

@@ -35,6 +35,9 @@ def read_object(kind: Kind) -> Callable[[web.Request], Awaitable[web.StreamRespo
     """The handler for GET and HEAD of one kind."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
+        delivery = single_parameter(request, "delivery") or "redirect"
+        if delivery not in ("redirect", "stream"):
+            raise MalformedError("delivery", "is not known", hint="redirect or stream")
         target = await find_target(request, kind)
         replicas = choose_replicas(request, target)
         headers = _headers(request, target, replicas[0])
@@ -43,9 +46,6 @@ def read_object(kind: Kind) -> Callable[[web.Request], Awaitable[web.StreamRespo
             return unchanged
         if request.method == "HEAD":
             return _head(target, headers)
-        delivery = single_parameter(request, "delivery") or "redirect"
-        if delivery not in ("redirect", "stream"):
-            raise MalformedError("delivery", "is not known", hint="redirect or stream")
         if delivery == "redirect":
             found = await _redirect(request, target, replicas, headers)
             if found is not None:

@@ -31,8 +31,8 @@ from tidestore.api.lookup import CopyRow, ObjectRow
 from tidestore.schemas.objects import DatasetName, Kind, MalformedError, parse_key
 from tidestore.schemas.positions import Cut
 
-_PAGE_ITEMS = 100
-_CURSOR_CHARS_MAX = 4_096
+PAGE_ITEMS = 100
+CURSOR_CHARS_MAX = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Cursor:
     def parse(cls, text: str) -> Cursor:
         """Read what str() wrote; raises MalformedError."""
         hint = "use the `next` of the page before, unchanged"
-        if len(text) > _CURSOR_CHARS_MAX:
+        if len(text) > CURSOR_CHARS_MAX:
             raise MalformedError("cursor", "is too long", hint=hint)
         try:
             padded = text + "=" * (-len(text) % 4)
@@ -77,7 +77,7 @@ def list_objects(kind: Kind) -> Callable[[web.Request], Awaitable[web.StreamResp
         gateway.auth.require(request, READ, dataset)
         await wait_for_position(request)
         limit = number_parameter(
-            request, "limit", _PAGE_ITEMS, 1, gateway.settings.limits.page_items_max
+            request, "limit", PAGE_ITEMS, 1, gateway.settings.limits.page_items_max
         )
         after, cut = await _begin(request, gateway, dataset, kind)
         rows = gateway.index.page(dataset, kind, after, limit + 1)
