@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from tidestore.connectors.budget import ByteBudget
@@ -34,14 +34,25 @@ _DAMAGED_PREFIX: Final = ".tidestore/damaged/"
 _THREAD_BYTES: Final = 64 * 1024
 
 
-class NoSourceError(Exception):
-    """No store could give the bytes. `error_class` is that of the last one that was asked."""
+# Which of several sources' errors is told: bad bytes before a store that cannot be reached, and
+# "not there" last, because every replica that has not got the object yet says that.
+_TELLING: Final = ("checksum", "auth", "network", "throttled", "fault")
 
-    def __init__(self, key: str, last: StoreError | None) -> None:
-        reason = str(last) if last else "there is no other replica"
+
+class NoSourceError(Exception):
+    """No store could give the bytes. `error_class` is that of the most telling error."""
+
+    def __init__(self, key: str, errors: Sequence[StoreError]) -> None:
+        told = min(errors, key=_rank, default=None)
+        reason = str(told) if told else "there is no other replica"
         super().__init__(f"no source for {key}: {reason}")
         # At the source "missing" may only mean not yet; see streams/backoff.py.
-        self.error_class = last.error_class if last else "missing"
+        self.error_class = told.error_class if told else "missing"
+
+
+def _rank(error: StoreError) -> int:
+    known = error.error_class in _TELLING
+    return _TELLING.index(error.error_class) if known else len(_TELLING)
 
 
 class Sources:
@@ -80,7 +91,7 @@ class Sources:
         self, target: ObjectStore, wanted: Wanted, sums: Checksums, data: bytes
     ) -> ObjectInfo:
         """Write bytes that came with the event; they are proved first, like all others."""
-        self._check(wanted, data)
+        _check(wanted, data, "event")
         async with self._small_places, self._clocked(wanted.key):
             return await put_verified(target, wanted.key, data, sums, wanted.content_type)
 
@@ -157,71 +168,83 @@ class Sources:
                 raise
         finally:
             await bad.close()
-        stream = await self._open(target, wanted)
-        source = CheckedSource(
-            stream.chunks, sha256=wanted.sha256, size=wanted.size, known=wanted.sums
-        )
         sums = wanted.sums or Checksums(wanted.size, wanted.sha256, "", "", "")  # type: ignore[arg-type]
-        try:
+
+        async def put_right(source: CheckedSource) -> ObjectInfo:
             return await target.replace(
                 wanted.key, source, sums, seen=seen, content_type=wanted.content_type
             )
-        finally:
-            await stream.close()
+
+        return await self._from_any(target, wanted, put_right)
 
     async def _copy_large(self, target: ObjectStore, wanted: Wanted) -> ObjectInfo:
-        stream = await self._open(target, wanted)
-        source = CheckedSource(
-            stream.chunks,
-            sha256=wanted.sha256,
-            size=wanted.size,
-            known=wanted.sums,
-            place=("copy", target.name, wanted.key),
-        )
-        try:
+        async def write(source: CheckedSource) -> ObjectInfo:
             return await upload_verified(
                 target, wanted.key, source, wanted.size, wanted.content_type
             )
-        finally:
-            await stream.close()
 
-    async def _open(self, target: ObjectStore, wanted: Wanted) -> ByteStream:
-        last: StoreError | None = None
+        return await self._from_any(target, wanted, write)
+
+    async def _from_any(
+        self,
+        target: ObjectStore,
+        wanted: Wanted,
+        use: Callable[[CheckedSource], Awaitable[ObjectInfo]],
+    ) -> ObjectInfo:
+        """Give a source's bytes to `use`; another source's when the first one's are not right."""
+        errors: list[StoreError] = []
         for store in self._ordered(target, wanted):
             try:
-                stream = await store.get(wanted.key)
+                stream = await self._open(store, wanted)
+                place = ("copy", store.name, wanted.key)
+                source = CheckedSource(
+                    stream.chunks, sha256=wanted.sha256, size=wanted.size, known=wanted.sums,
+                    place=place,
+                )  # fmt: skip
+                try:
+                    return await use(source)
+                finally:
+                    await stream.close()
             except StoreError as error:
-                last = error
-                continue
-            if stream.info.size == wanted.size:
-                return stream
-            await stream.close()
-            last = ChecksumMismatchError("get", store.name, wanted.key, detail="size differs")
-        raise NoSourceError(wanted.key, last)
+                if error.store != store.name:
+                    raise  # it is the target that failed: another source would not help
+                errors.append(error)
+        raise NoSourceError(wanted.key, errors)
+
+    async def _open(self, store: ObjectStore, wanted: Wanted) -> ByteStream:
+        """Open the object at a source; its length must be right before a byte of it is read."""
+        stream = await store.get(wanted.key)
+        if stream.info.size == wanted.size:
+            return stream
+        await stream.close()
+        detail = f"has {stream.info.size} bytes, not {wanted.size}"
+        raise ChecksumMismatchError("copy", store.name, wanted.key, detail=detail)
 
     async def _read_small(self, target: ObjectStore, wanted: Wanted) -> bytes:
-        last: StoreError | None = None
+        errors: list[StoreError] = []
         for store in self._ordered(target, wanted):
             try:
-                stream = await store.get(wanted.key)
+                stream = await self._open(store, wanted)
                 body = b"".join([chunk async for chunk in stream.chunks])
                 if len(body) > _THREAD_BYTES:
-                    await asyncio.to_thread(self._check, wanted, body)
+                    await asyncio.to_thread(_check, wanted, body, store.name)
                 else:
-                    self._check(wanted, body)
+                    _check(wanted, body, store.name)
             except StoreError as error:
-                last = error
+                errors.append(error)
                 continue
             return body
-        raise NoSourceError(wanted.key, last)
+        raise NoSourceError(wanted.key, errors)
 
     def _ordered(self, target: ObjectStore, wanted: Wanted) -> list[ObjectStore]:
         others = [store for name, store in self._stores.items() if name != target.name]
         return sorted(others, key=lambda store: store.name != wanted.origin)
 
-    def _check(self, wanted: Wanted, body: bytes) -> None:
-        place = ("copy", wanted.origin, wanted.key)
-        if len(body) != wanted.size:
-            raise ChecksumMismatchError(*place, detail=f"{len(body)} bytes, not {wanted.size}")
-        if (found := hashlib.sha256(body).hexdigest()) != wanted.sha256:
-            raise ChecksumMismatchError(*place, detail=f"sha256 is {found}")
+
+def _check(wanted: Wanted, body: bytes, source: str) -> None:
+    """Raise ChecksumMismatchError unless these are the wanted bytes."""
+    place = ("copy", source, wanted.key)
+    if len(body) != wanted.size:
+        raise ChecksumMismatchError(*place, detail=f"{len(body)} bytes, not {wanted.size}")
+    if (found := hashlib.sha256(body).hexdigest()) != wanted.sha256:
+        raise ChecksumMismatchError(*place, detail=f"sha256 is {found}")

@@ -55,6 +55,8 @@ class World:
     ports: dict[str, int] = field(default_factory=dict)
     extra_toml: str = ""
     unclean_stops: int = 0
+    # Added to every process' environment; PYTHONPATH there puts another release first.
+    environ: dict[str, str] = field(default_factory=dict)
 
     # Configuration.
 
@@ -137,7 +139,8 @@ class World:
         self, name: str, words: list[str], ready: Callable[[], bool] = lambda: True
     ) -> Process:
         command = [sys.executable, "-m", "tidestore", *words, "--config", str(self.config_path)]
-        process = Process(name, command, self.folder / "logs" / f"{name}.log", is_ready=ready)
+        log = self.folder / "logs" / f"{name}.log"
+        process = Process(name, command, log, environ=self.environ, is_ready=ready)
         self.processes[name] = process
         return process
 
@@ -211,6 +214,24 @@ class World:
             for key in list(left):
                 copies = await self.copies(client, key)
                 if all(copy["state"] == "present" for copy in copies.values()):
+                    left.discard(key)
+            return not left
+
+        try:
+            await self.until(check, seconds)
+        except AssertionError as error:
+            raise AssertionError(await self.explain(client, sorted(left)) + str(error)) from None
+
+    async def until_present(
+        self, client: Client, keys: list[str], replica: str, seconds: float = ARRIVAL_SECONDS
+    ) -> None:
+        """Wait until every key is present on one replica."""
+        left = set(keys)
+
+        async def check() -> bool:
+            for key in list(left):
+                copy = (await self.copies(client, key))[replica]
+                if copy["state"] == "present":
                     left.discard(key)
             return not left
 

@@ -7,6 +7,7 @@ it again is always safe; a 503 or a broken connection is therefore tried again f
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -19,6 +20,8 @@ _FIRST_RETRIES: Final = 1
 _PAUSE_SECONDS_MAX: Final = 5.0
 # A write waits for the origin and the log; both have limits of their own below this.
 _TOTAL_SECONDS: Final = 300
+# aiohttp sends bytes in one piece, and warns from this size on.
+_PIECES_BYTES: Final = 1024 * 1024
 _AGAIN: Final = frozenset({429, 502, 503, 504})
 
 Body = bytes | Callable[[], AsyncIterator[bytes]] | None
@@ -152,7 +155,7 @@ class Client:
         assert self._session is not None, "use it as a context manager"  # noqa: S101
         headers = {"Content-Length": str(size)} if size is not None else {}
         for attempt in range(_RETRIES + 1):
-            data = body() if callable(body) else body
+            data = body() if callable(body) else _as_file(body)
             try:
                 async with self._session.request(
                     method,
@@ -187,6 +190,11 @@ class Client:
         reason = str(error) or type(error).__name__
         hint = "is it running? `tidestore run` starts one here; TIDESTORE_URL names another"
         return ClientError(f"cannot reach the gateway at {self._url}: {reason}", hint=hint)
+
+
+def _as_file(body: bytes | None) -> bytes | io.BytesIO | None:
+    """A large body as aiohttp wants it: sent in pieces, so that the loop is not held up."""
+    return io.BytesIO(body) if body is not None and len(body) >= _PIECES_BYTES else body
 
 
 def _is_no_gateway(error: BaseException) -> bool:
