@@ -68,34 +68,13 @@ async def make_gateway(
     await provision(settings.kafka, specs, replication=topics.replication)
     registry = CollectorRegistry()
     metrics, store_metrics = GatewayMetrics(registry), StoreMetrics(registry)
-    stores: dict[str, ObjectStore] = {}
-    for entry in settings.replicas:
-        store = make_store(entry.name, entry.address, store_metrics)
-        stack.push_async_callback(store.close)
-        stores[entry.name] = store
-    await stores[settings.origin].open()
+    stores = await _open_stores(settings, store_metrics, stack)
     writer = LogWriter(settings.kafka)
     await writer.start()
     stack.push_async_callback(writer.stop)
 
-    loop, watchers = asyncio.get_running_loop(), Watchers()
-    copies = {topics.copies(name, life): str(name) for name, life in replicas}
-    fold = IndexFold(copies, lambda keys: _on_loop(loop, watchers, keys))
-    view = View(
-        settings.data_folder / "index.sqlite",
-        fold,
-        settings.kafka,
-        [topics.redactions, topics.log, *copies],
-    )
-    replicas_view = View(
-        settings.data_folder / "replicas.sqlite", ReplicasFold(), settings.kafka, [topics.replicas]
-    )
-    tasks_view = View(
-        settings.data_folder / "tasks.sqlite", TasksFold(), settings.kafka, [topics.tasks]
-    )
-    for each in (view, replicas_view, tasks_view):
-        await each.start()
-        stack.push_async_callback(each.stop)
+    watchers = Watchers()
+    view, replicas_view, tasks_view = await _open_views(settings, watchers, stack)
     epoch = await settle_replicas(settings, writer, replicas_view)
     index = Index(view, writer, topics, catch_up_seconds=settings.limits.catch_up_seconds_max)
     await _read_first(writer, view, settings)
@@ -133,6 +112,41 @@ async def make_gateway(
     )
     _in_background(stack, reconciler.run())
     return app
+
+
+async def _open_stores(
+    settings: GatewaySettings, metrics: StoreMetrics, stack: contextlib.AsyncExitStack
+) -> dict[str, ObjectStore]:
+    """The stores of all replicas. The origin alone has to answer now: nothing goes without it."""
+    stores: dict[str, ObjectStore] = {}
+    for entry in settings.replicas:
+        store = make_store(entry.name, entry.address, metrics)
+        stack.push_async_callback(store.close)
+        stores[entry.name] = store
+    await stores[settings.origin].open()
+    return stores
+
+
+async def _open_views(
+    settings: GatewaySettings, watchers: Watchers, stack: contextlib.AsyncExitStack
+) -> tuple[View, View, View]:
+    """The views of the index, the replicas and the tasks, begun."""
+    topics, folder = settings.topics, settings.data_folder
+    loop = asyncio.get_running_loop()
+    copies = {
+        topics.copies(item.name, item.incarnation): str(item.name) for item in settings.replicas
+    }
+    index = IndexFold(copies, lambda keys: _on_loop(loop, watchers, keys))
+    followed = [topics.redactions, topics.log, *copies]
+    views = (
+        View(folder / "index.sqlite", index, settings.kafka, followed),
+        View(folder / "replicas.sqlite", ReplicasFold(), settings.kafka, [topics.replicas]),
+        View(folder / "tasks.sqlite", TasksFold(), settings.kafka, [topics.tasks]),
+    )
+    for view in views:
+        await view.start()
+        stack.push_async_callback(view.stop)
+    return views
 
 
 def _application(gateway: Gateway, metrics: GatewayMetrics) -> web.Application:

@@ -143,15 +143,8 @@ def _written() -> Json:
     }
 
 
-def _read() -> Json:
-    item = {
-        "key": TEXT,
-        "size": WHOLE,
-        "sha256": SHA256,
-        "written_at_ms": _MOMENT,
-        "position": POSITION,
-    }
-    copy = record(
+def _copy() -> Json:
+    return record(
         {
             "replica": TEXT,
             "state": {"enum": [state.value for state in CopyState]},
@@ -173,6 +166,9 @@ def _read() -> Json:
             "is_incomplete": {"type": "boolean"},
         },
     )
+
+
+def _replica() -> Json:
     lag = record(
         {
             "objects": WHOLE,
@@ -181,7 +177,7 @@ def _read() -> Json:
             "oldest_key": {"type": ["string", "null"]},
         }
     )
-    replica = record(
+    return record(
         {
             "name": TEXT,
             "incarnation": {"type": "integer", "minimum": 1},
@@ -194,6 +190,16 @@ def _read() -> Json:
             "parked": WHOLE,
         }
     )
+
+
+def _read() -> Json:
+    item = {
+        "key": TEXT,
+        "size": WHOLE,
+        "sha256": SHA256,
+        "written_at_ms": _MOMENT,
+        "position": POSITION,
+    }
     listed = record(
         {**item, "present_on": _REPLICAS},
         {"uuid": UUID, "version": VERSION, "name": TEXT, "content_type": TEXT},
@@ -222,10 +228,10 @@ def _read() -> Json:
                 **_IDENTITY,
                 "size": WHOLE,
                 "sha256": SHA256,
-                "copies": {"type": "array", "items": copy},
+                "copies": {"type": "array", "items": _copy()},
             }
         ),
-        "Replicas": record({"replicas": {"type": "array", "items": replica}, "objects": WHOLE}),
+        "Replicas": record({"replicas": {"type": "array", "items": _replica()}, "objects": WHOLE}),
     }
 
 
