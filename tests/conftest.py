@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -62,6 +63,30 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for word, stash in (("ran on", _RAN), ("NOT run, for want of", _MISSING)):
         for name, count in sorted(config.stash[stash].items()):
             terminalreporter.write_line(f"{word} {name}: {count} tests")
+
+
+class Tally:
+    """Counts what tests ran on and what they had to go without, for the summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def ran(self, name: str) -> None:
+        """One more test ran on it."""
+        ran = self._config.stash[_RAN]
+        ran[name] = ran.get(name, 0) + 1
+
+    def missing(self, name: str, reason: str) -> NoReturn:
+        """Skip the test, and count it as not run for want of it."""
+        missing = self._config.stash[_MISSING]
+        missing[name] = missing.get(name, 0) + 1
+        pytest.skip(f"needs {name}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig: pytest.Config) -> Tally:
+    """What the summary says of parts that are not on every machine."""
+    return Tally(pytestconfig)
 
 
 class Servers:
