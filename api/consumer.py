@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
@@ -206,7 +206,7 @@ async def _stream(
         # A whole object is hashed on its way: wrong bytes end in a broken connection, which every
         # client notices, not in a file that looks complete.
         whole = CheckedSource(stream.chunks, sha256=target.sha256, size=target.size)
-        async for chunk in stream.chunks if span is not None else whole:
+        async for chunk in stream.chunks if span is not None else _last_after_end(whole):
             await response.write(chunk)
         await response.write_eof()
     except StoreError as error:
@@ -217,6 +217,21 @@ async def _stream(
     finally:
         await stream.close()
     return response
+
+
+async def _last_after_end(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Hold each chunk back until the next one, and the last until the source has proved all.
+
+    With the last chunk sent, the client would have all bytes that Content-Length promised, and no
+    broken connection could tell it any more that they are wrong.
+    """
+    held = b""
+    async for chunk in chunks:
+        if held:
+            yield held
+        held = chunk
+    if held:
+        yield held
 
 
 async def _open(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import aiohttp
 
 from tests.world import TOKEN, World, new_uuid, new_version
 
+# aiohttp warns when it is given more than this in one piece.
+_WHOLE_BYTES_MAX = 1024 * 1024
 PROBLEM_TYPE = "application/problem+json"
 
 
@@ -86,6 +89,8 @@ class Calls:
         if token is not None and path.startswith("/"):
             asked.setdefault("Authorization", f"Bearer {token}")
         url = self.world.url(gateway) + path if path.startswith("/") else path
+        if isinstance(body, bytes) and len(body) > _WHOLE_BYTES_MAX:
+            body = io.BytesIO(body)
         query = {name: str(value) for name, value in parameters.items() if value is not None}
         async with self._session.request(
             method,

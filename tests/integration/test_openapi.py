@@ -108,6 +108,9 @@ async def test_answers_are_what_the_document_says(calls: Calls, tmp_path: Path) 
     """
     document = await document_of(calls)
     for operations in document["paths"].values():
+        # HEAD where it is only GET without a body runs the same code.
+        for method in [name for name, found in operations.items() if "x-like-get" in found]:
+            del operations[method]
         for operation in operations.values():
             kept = [item for item in operation["parameters"] if item["name"] != "at"]
             operation["parameters"] = kept
