@@ -15,6 +15,7 @@ import faust
 from faust.types import TP
 
 from tidestore.connectors.kafka import KafkaSettings
+from tidestore.streams.credentials import credentials_of
 
 # How far the fetcher may read ahead of the agent. Inline objects have up to 32 KiB: 32 MiB.
 _BUFFER_RECORDS: Final = 1_024
@@ -36,7 +37,7 @@ def make_app(
     return faust.App(
         group,
         broker=[f"kafka://{host}" for host in kafka.bootstrap.split(",")],
-        broker_credentials=_credentials(kafka),
+        broker_credentials=credentials_of(kafka),
         broker_session_timeout=session_seconds,
         broker_heartbeat_interval=session_seconds / 4,
         broker_request_timeout=max(40.0, session_seconds * 2),
@@ -89,14 +90,3 @@ async def commit(app: faust.App, topic: str, offsets: dict[int, int]) -> None:
     """
     consumer: Any = app.consumer
     await consumer._commit({TP(topic, p): offset for p, offset in offsets.items()})
-
-
-def _credentials(kafka: KafkaSettings) -> Any:
-    mechanism = kafka.security.get("sasl.mechanism")
-    if not mechanism:
-        return None
-    return faust.SASLCredentials(
-        username=kafka.security.get("sasl.username", ""),
-        password=kafka.password.reveal(),
-        mechanism=mechanism,
-    )
