@@ -39,6 +39,7 @@ from tidestore.connectors.addresses import AddressGuard
 from tidestore.connectors.budget import ByteBudget
 from tidestore.connectors.layers import StoreMetrics
 from tidestore.connectors.log import LogWriter
+from tidestore.connectors.opening import open_patiently
 from tidestore.connectors.provision import provision
 from tidestore.connectors.registry import make_store
 from tidestore.connectors.store import ObjectStore
@@ -123,7 +124,7 @@ async def _open_stores(
         store = make_store(entry.name, entry.address, metrics)
         stack.push_async_callback(store.close)
         stores[entry.name] = store
-    await stores[settings.origin].open()
+    await open_patiently(stores[settings.origin], stack)
     return stores
 
 

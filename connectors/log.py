@@ -121,7 +121,7 @@ class LogWriter:
             except KafkaException as error:
                 raise translate_kafka(error) from None
         try:
-            # librdkafka reports every message within its own limit; this bounds the day it fails to.
+            # librdkafka reports every message within its limit; this is for when it does not.
             return await asyncio.wait_for(report, APPEND_SECONDS_MAX + _GRACE_SECONDS)
         except TimeoutError:
             raise LogUnavailableError("no report came for an append") from None

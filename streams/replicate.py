@@ -18,6 +18,7 @@ from typing import Final
 
 from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.log import LogWriter
+from tidestore.connectors.opening import open_patiently
 from tidestore.connectors.provision import provision
 from tidestore.connectors.registry import make_store
 from tidestore.connectors.store import ObjectStore
@@ -129,7 +130,7 @@ class ReplicateWorker:
         store = make_store(settings.name, settings.address)
         self._stack.push_async_callback(store.close)
         if name == self._identity.replica:
-            await store.open()
+            await open_patiently(store, self._stack)
         return store
 
     async def _seek(self, partition: int, offset: int) -> None:
