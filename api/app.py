@@ -118,7 +118,7 @@ async def make_gateway(
 async def _open_stores(
     settings: GatewaySettings, metrics: StoreMetrics, stack: contextlib.AsyncExitStack
 ) -> dict[str, ObjectStore]:
-    """The stores of all replicas. The origin alone has to answer now: nothing goes without it."""
+    """The stores of all replicas; the origin is opened, now or as soon as it answers."""
     stores: dict[str, ObjectStore] = {}
     for entry in settings.replicas:
         store = make_store(entry.name, entry.address, metrics)
