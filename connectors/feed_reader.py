@@ -34,7 +34,8 @@ LOGGER: Final = logging.getLogger("tidestore.feed")
 # Records kept per partition: a hook that is not further behind than this needs no second fetch.
 RING_RECORDS: Final = 2_000
 _POLL_SECONDS: Final = 0.2
-_FETCH_SECONDS: Final = 5.0
+# A stretch that does not come in this time is asked for again; others wait behind it.
+_FETCH_SECONDS: Final = 1.0
 _SESSION_MS: Final = 10_000
 
 
@@ -124,8 +125,17 @@ class FeedReader:
 
         An offset that is compacted or deleted away gives the next record that is there.
         """
-        async with self._old_lock:  # one consumer, one stretch at a time: memory stays bounded
-            return await asyncio.to_thread(self._fetch, place, offset, limit)
+        await self._old_lock.acquire()  # one consumer, one stretch at a time: memory stays bounded
+        fetching = asyncio.ensure_future(asyncio.to_thread(self._fetch, place, offset, limit))
+        # Whoever asked may be cancelled; the thread goes on, and until it ends the consumer is its.
+        # Two threads on one consumer take each other's assignment away.
+        fetching.add_done_callback(self._fetched)
+        return await asyncio.shield(fetching)
+
+    def _fetched(self, fetching: asyncio.Future[list[FeedRecord]]) -> None:
+        self._old_lock.release()
+        if not fetching.cancelled():
+            fetching.exception()  # it is told to whoever still waits, and to nobody else
 
     def _fetch(self, place: Place, offset: int, limit: int) -> list[FeedRecord]:
         try:
@@ -139,7 +149,8 @@ class FeedReader:
             for message in messages:
                 error = message.error()
                 if error is None:
-                    found.append(_record_of(message))
+                    if (message.topic(), message.partition()) == place:
+                        found.append(_record_of(message))
                 elif error.code() != KafkaError._PARTITION_EOF:
                     raise translate_kafka(error)
             consumer.unassign()

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import errno
 import hashlib
 import hmac
 import socket
@@ -162,7 +163,8 @@ class WebhookSender:
         family, kind, protocol, _, place = address
         reason = self._guard.refusal(str(place[0]), int(place[1]))
         if reason:
-            raise RefusedAddressError(f"not called: {reason}")
+            # With a number, as the system's own are: without one the text is lost on the way.
+            raise RefusedAddressError(errno.EACCES, f"not called: {reason}")
         return socket.socket(family, kind, protocol)
 
 
