@@ -7,6 +7,7 @@ program would find.
 from __future__ import annotations
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 # What a replica holds: key -> (size, sha256).
 Contents = dict[str, tuple[int, str]]
 Progress = Callable[[str], None]
+_CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,54 +54,97 @@ def read_replica(place: ReplicaPlace, progress: Progress, prefix: str = "public/
     return found
 
 
-def _read_s3(place: ReplicaPlace, prefix: str) -> Iterator[tuple[str, int, str]]:
+def s3_client(place: ReplicaPlace) -> Any:
+    """Amazon's own client for a replica."""
     import boto3  # noqa: PLC0415  slow to import, and not needed by every command
     from botocore.config import Config  # noqa: PLC0415
 
-    parts = urlsplit(place.url)
-    options = parse_qs(parts.query)
-    client: Any = boto3.client(
+    options = parse_qs(urlsplit(place.url).query)
+    return boto3.client(
         "s3",
         endpoint_url=options.get("endpoint", [None])[0],
         region_name=options.get("region", ["us-east-1"])[0],
         aws_access_key_id=place.credentials.get("access_key_id"),
         aws_secret_access_key=place.credentials.get("secret_access_key"),
+        aws_session_token=place.credentials.get("session_token"),
         config=Config(s3={"addressing_style": "path"}, max_pool_connections=4),
     )
-    for page in client.get_paginator("list_objects_v2").paginate(
-        Bucket=parts.netloc, Prefix=prefix
-    ):
-        for item in page.get("Contents", []):
-            body = client.get_object(Bucket=parts.netloc, Key=item["Key"])["Body"]
-            digest, size = hashlib.sha256(), 0
-            for chunk in body.iter_chunks(1024 * 1024):
-                digest.update(chunk)
-                size += len(chunk)
-            yield item["Key"], size, digest.hexdigest()
 
 
-def _read_gcs(place: ReplicaPlace, prefix: str) -> Iterator[tuple[str, int, str]]:
+def gcs_client(place: ReplicaPlace) -> Any:
+    """Google's own client for a replica."""
     from google.auth.credentials import AnonymousCredentials  # noqa: PLC0415
     from google.cloud import storage  # noqa: PLC0415
 
-    parts = urlsplit(place.url)
-    endpoint = parse_qs(parts.query).get("endpoint", [None])[0]
-    client = storage.Client(
-        project="local",
-        credentials=AnonymousCredentials(),
-        client_options={"api_endpoint": endpoint} if endpoint else None,
-    )
-    for blob in client.list_blobs(parts.netloc, prefix=prefix):
-        data = blob.download_as_bytes()
-        yield blob.name, len(data), hashlib.sha256(data).hexdigest()
+    options = parse_qs(urlsplit(place.url).query)
+    endpoint, project = options.get("endpoint", [None])[0], options.get("project", [None])[0]
+    more = {"client_options": {"api_endpoint": endpoint}} if endpoint else {}
+    if place.credentials.get("anonymous") == "1":
+        return storage.Client(
+            project=project or "local", credentials=AnonymousCredentials(), **more
+        )
+    account = place.credentials.get("service_account")
+    if account:
+        given = json.loads(account)
+        return storage.Client.from_service_account_info(
+            given, project=project or given.get("project_id"), **more
+        )
+    return storage.Client(project=project, **more)  # what the machine offers
+
+
+def _read_s3(place: ReplicaPlace, prefix: str) -> Iterator[tuple[str, int, str]]:
+    client, bucket, root = s3_client(place), urlsplit(place.url).netloc, _root_of(place)
+    for page in client.get_paginator("list_objects_v2").paginate(
+        Bucket=bucket, Prefix=root + prefix
+    ):
+        for item in page.get("Contents", []):
+            sink = _Hashing()
+            body = client.get_object(Bucket=bucket, Key=item["Key"])["Body"]
+            for chunk in body.iter_chunks(_CHUNK_BYTES):
+                sink.write(chunk)
+            yield item["Key"].removeprefix(root), sink.size, sink.hexdigest()
+
+
+def _read_gcs(place: ReplicaPlace, prefix: str) -> Iterator[tuple[str, int, str]]:
+    client, root = gcs_client(place), _root_of(place)
+    for blob in client.list_blobs(urlsplit(place.url).netloc, prefix=root + prefix):
+        sink = _Hashing()
+        blob.download_to_file(sink)
+        yield blob.name.removeprefix(root), sink.size, sink.hexdigest()
 
 
 def _read_folder(place: ReplicaPlace, prefix: str) -> Iterator[tuple[str, int, str]]:
     root = Path(unquote(urlsplit(place.url).path))
     for path in sorted((root / prefix).rglob("*")):
         if path.is_file():
-            data = path.read_bytes()
-            yield path.relative_to(root).as_posix(), len(data), hashlib.sha256(data).hexdigest()
+            with path.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            yield path.relative_to(root).as_posix(), path.stat().st_size, digest
+
+
+def _root_of(place: ReplicaPlace) -> str:
+    """What the keys of a replica have before them in its bucket."""
+    path = urlsplit(place.url).path.strip("/")
+    return f"{path}/" if path else ""
+
+
+class _Hashing:
+    """Takes an object as a file would, and keeps its size and hash alone: objects may be large."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._digest = hashlib.sha256()
+
+    def write(self, chunk: bytes) -> int:
+        self.size += len(chunk)
+        self._digest.update(chunk)
+        return len(chunk)
+
+    def tell(self) -> int:
+        return self.size
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
 
 
 def _secret(folder: Path, reference: str, environ: Mapping[str, str]) -> str:
