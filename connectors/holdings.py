@@ -31,8 +31,6 @@ _RETRY_SECONDS: Final = 1.0
 # A woken worker that no longer owns a partition may still claim it once. Its owner waits a moment
 # before it claims back, so that Kafka's own word reaches the other first.
 _RECLAIM_SECONDS: Final = 1.0
-# Past stamps are only compared with records still on their way.
-_PAST_STAMPS_MAX: Final = 1000
 
 
 class Holdings:
@@ -52,7 +50,6 @@ class Holdings:
         self._worker = worker
         self._on_held = on_held
         self._stamps: dict[int, int] = {}
-        self._past: set[int] = set()
         self._taking: dict[int, asyncio.Task[None]] = {}
 
     def assign(self, partitions: set[int]) -> None:
@@ -78,10 +75,6 @@ class Holdings:
     def stamp(self, partition: int) -> int | None:
         """The claim to stamp a record with; None when the partition is not held."""
         return self._stamps.get(partition)
-
-    def is_mine(self, stamp: int) -> bool:
-        """Whether this worker once held a partition under this stamp."""
-        return stamp in self._past
 
     async def await_stamp(self, partition: int) -> int | None:
         """The claim to stamp a record with, once it is held; None when it is not ours."""
@@ -137,9 +130,6 @@ class Holdings:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             break
-        if len(self._past) > _PAST_STAMPS_MAX:
-            self._past.clear()
-        self._past.add(placed.offset)
         self._stamps[partition] = placed.offset
         LOGGER.info("%s/%d is held under claim %d", self._topic, partition, placed.offset)
         await self._on_held(partition)

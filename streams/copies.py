@@ -14,6 +14,7 @@ from tidestore.connectors.claims import ClaimBook
 from tidestore.connectors.overruled import QUERY as OVERRULED_QUERY
 from tidestore.connectors.overruled import OverruledKeys, create_overruled
 from tidestore.connectors.view import Folded, View
+from tidestore.schemas.codec import decode
 from tidestore.schemas.events import (
     CopyChanged,
     CopyState,
@@ -27,6 +28,12 @@ _COLUMNS = tuple(item.name for item in fields(CopyChanged))
 _INSERT = (
     f"INSERT OR REPLACE INTO copies (partition, {', '.join(_COLUMNS)})"
     f" VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})"
+)
+# A child for which its parent need not wait any more: settled; or parked, which parks a parent that
+# waits. A parent that is parked already stays so until the child is settled after all.
+_HAS_ENDED = (
+    "(child.state IN ('present', 'excluded', 'redacted')"
+    " OR (child.state = 'parked' AND parent.state = 'waiting'))"
 )
 # SQLite takes 32,766 variables in a statement; a batch of this many keys is one quick query.
 _KEYS_PER_QUERY = 500
@@ -51,7 +58,7 @@ class FoldNotes:
 class CopiesFold:
     """Makes tables of one replica's copies."""
 
-    version = 2
+    version = 3
 
     def __init__(self, copies_topic: str, on_notes: Callable[[FoldNotes], None]) -> None:
         self._copies_topic = copies_topic
@@ -89,7 +96,7 @@ class CopiesFold:
             if isinstance(event, CopyChanged):
                 if book.is_late(record.partition, event.claim):
                     overruled.append((record.partition, event))
-                    keys.late(record.topic, record.partition, event.key)
+                    keys.late(record.topic, record.partition, event.key, event)
                 else:
                     keys.said(record.topic, record.partition, event.key)
                     changed.append(event)
@@ -142,13 +149,12 @@ def _wakes(db: sqlite3.Connection, changed: list[CopyChanged]) -> Iterable[tuple
             keys,
         )
         woken.update((key, partition) for key, partition in found)
-    waiting = [e.key for e in changed if e.state is CopyState.WAITING]
+    waiting = [e.key for e in changed if e.waits_for is not None]
     for keys in _batches(waiting):
         marks = ", ".join("?" * len(keys))
         found = db.execute(
             "SELECT parent.key, parent.partition FROM copies parent JOIN copies child"
-            f" ON child.key = parent.waits_for WHERE parent.key IN ({marks})"
-            " AND child.state IN ('present', 'excluded', 'redacted', 'parked')",
+            f" ON child.key = parent.waits_for WHERE parent.key IN ({marks}) AND {_HAS_ENDED}",
             keys,
         )
         woken.update((key, partition) for key, partition in found)
@@ -204,19 +210,23 @@ class CopiesQueries:
         return rows[0][0] if rows else None
 
     def waiting_to_wake(self, partition: int) -> list[str]:
-        """Manifests of a partition whose awaited child has ended: for whoever takes it over."""
+        """Manifests of a partition whose awaited child has ended: for whoever takes it over.
+
+        Also those that were parked with a child which was retried since: their wake may have died
+        with the last owner.
+        """
         rows = self._view.query(
             "SELECT parent.key FROM copies parent JOIN copies child"
             " ON child.key = parent.waits_for"
-            " WHERE parent.partition = ? AND parent.state = 'waiting'"
-            " AND child.state IN ('present', 'excluded', 'redacted', 'parked')",
+            f" WHERE parent.partition = ? AND {_HAS_ENDED}",
             (partition,),
         )
         return [row[0] for row in rows]
 
-    def overruled(self, topic: str, partition: int) -> list[str]:
-        """Keys of a partition whose right record must be said again (connectors/overruled.py)."""
-        return [row[0] for row in self._view.query(OVERRULED_QUERY, (topic, partition))]
+    def overruled(self, topic: str, partition: int) -> list[CopyChanged]:
+        """Late records behind which the right one must be said (connectors/overruled.py)."""
+        found = [decode(row[1]) for row in self._view.query(OVERRULED_QUERY, (topic, partition))]
+        return [event for event in found if isinstance(event, CopyChanged)]
 
     def is_redacted(self, key: str) -> bool:
         """Whether the key, or all versions of its uuid, are redacted."""

@@ -103,23 +103,22 @@ class Announcer:
         """A partition was taken: announce what its last owner still owed."""
         self.touch([(partition, key) for key in self._queries.owed(partition)])
         for topic in self._holdings:
-            for key in self._queries.overruled(topic, partition):
-                self._say_again(key)
+            for late in self._queries.overruled(topic, partition):
+                self._say_again(late)
 
     def repeat(self, topic: str, partition: int, late: ChangeAnnounced) -> None:
         """A late word of another worker stands behind the right one: say the right one again."""
         holdings = self._holdings.get(topic)
-        if holdings is None or holdings.stamp(partition) is None:
-            return
+        if holdings is not None and holdings.stamp(partition) is not None:
+            self._say_again(late)
 
-        self._say_again(late.key, late if holdings.is_mine(late.claim) else None)
-
-    def _say_again(self, key: str, mine: ChangeAnnounced | None = None) -> None:
+    def _say_again(self, late: ChangeAnnounced) -> None:
         async def again() -> None:
-            async with self._alone(key):
-                right = self._last(key) or mine
-                if right is not None:
-                    await self._say(right)
+            async with self._alone(late.key):
+                # The late one itself when nothing else is known: it may be the true owner's word,
+                # overtaken by a claim of somebody who woke up. What followed it is found anew.
+                if await self._say(self._last(late.key) or late):
+                    await self._catch_up(late.key)
 
         task = asyncio.create_task(again())
         self._tasks.add(task)

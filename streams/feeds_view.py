@@ -34,7 +34,7 @@ _ANNOUNCED_STATES: Final = frozenset(
 class FeedsFold:
     """Makes the feeds worker's tables."""
 
-    version = 2
+    version = 3
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class FeedsFold:
                     keys.said(*place, event.key)
                     self._fold_change(db, record.partition, event)
                 else:
-                    keys.late(*place, event.key)
+                    keys.late_in_order(*place, event.key, event)
                     self._late.append((*place, event))
         keys.store()
 
@@ -178,6 +178,7 @@ class FeedsQueries:
         rows = self._view.query("SELECT DISTINCT key FROM owed WHERE partition = ?", (partition,))
         return [row[0] for row in rows]
 
-    def overruled(self, topic: str, partition: int) -> list[str]:
-        """Keys of a partition whose right record must be said again (connectors/overruled.py)."""
-        return [row[0] for row in self._view.query(OVERRULED_QUERY, (topic, partition))]
+    def overruled(self, topic: str, partition: int) -> list[ChangeAnnounced]:
+        """Late words behind which the right one must be said (connectors/overruled.py)."""
+        found = [decode(row[1]) for row in self._view.query(OVERRULED_QUERY, (topic, partition))]
+        return [event for event in found if isinstance(event, ChangeAnnounced)]

@@ -67,8 +67,8 @@ class Lanes:
         """A partition was taken: what its last owner left undone is ours now."""
         for key in self._queries.waiting_to_wake(partition):
             self._woken[key] = None
-        for key in self._queries.overruled(self._topic, partition):
-            self._say_again(key)
+        for late in self._queries.overruled(self._topic, partition):
+            self._say_again(late)
         self._news.set()
 
     async def run(self) -> None:
@@ -129,15 +129,12 @@ class Lanes:
 
     def _answer(self, partition: int, late: CopyChanged) -> None:
         """Write what is right behind a late record, so that compaction keeps the right one."""
-        if self._holdings.stamp(partition) is None:
-            return  # whoever holds it next finds the key in the view
-        if self._holdings.is_mine(late.claim):
-            # Said by this very worker in an earlier tenure: true, if nothing newer is known.
-            self._say_again(late.key, late)
-        else:
-            self._say_again(late.key)
+        if self._holdings.stamp(partition) is not None:  # else whoever holds it next finds it
+            self._say_again(late)
 
-    def _say_again(self, key: str, mine: CopyChanged | None = None) -> None:
-        task = asyncio.create_task(self._mover.repeat(key, mine))
+    def _say_again(self, late: CopyChanged) -> None:
+        # The late one itself is said when nothing else is known of its key: it may be the word of
+        # the true owner, overtaken by a claim of somebody who woke up.
+        task = asyncio.create_task(self._mover.repeat(late))
         self._resending.add(task)
         task.add_done_callback(self._resending.discard)

@@ -18,11 +18,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from tidestore.connectors.errors import ObjectExistsError, StoreError
+from tidestore.connectors.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
@@ -51,6 +51,8 @@ LOGGER: Final = logging.getLogger("tidestore.mover")
 # Children that this very worker is copying now: waiting a moment for them is cheaper than a waiting
 # record and a wake. Longer than a small copy takes, shorter than a person notices.
 _SIBLING_SECONDS: Final = 0.5
+# Questions to the store about children without a record, in such portions.
+_ASKED_AT_ONCE: Final = 64
 # The log is unreachable: its record of an outcome is tried again until the broker is back or the
 # partition is lost. Each try has the writer's own limit.
 _RECORD_PAUSE_SECONDS: Final = 1.0
@@ -102,21 +104,16 @@ class Mover:
         if record is not None:
             await self._alone(record, lambda: self._again(key))
 
-    async def repeat(self, key: str, mine: CopyChanged | None = None) -> None:
+    async def repeat(self, late: CopyChanged) -> None:
         """Write a copy's newest record again, under the present claim: it must be the last one.
 
-        `mine` is what to write when nothing else is known. Nothing is known at all: the log's
-        record of this key is still before us.
+        `late` is what was said too late about the copy: written when nothing else is known.
         """
-        record = self._known.find_record(key) or mine
-        if record is not None:
-            await self._alone(record, lambda: self._repeat(key, mine))
+        await self._alone(late, lambda: self._repeat(late))
 
-    async def _repeat(self, key: str, mine: CopyChanged | None) -> None:
-        # Looked up again: while we waited for our turn the copy may have got another state.
-        record = self._known.find_record(key) or mine
-        if record is not None:
-            await self._record(record)
+    async def _repeat(self, late: CopyChanged) -> None:
+        # Looked up now: while we waited for our turn the copy may have got another state.
+        await self._record(self._known.find_record(late.key) or late)
 
     async def park_unreadable(self, key: str, log_offset: int, reason: str) -> None:
         """Park a key whose record in the log is poisoned (design point 9)."""
@@ -237,13 +234,41 @@ class Mover:
         if data is None:
             data = await self._sources.manifest(self._target, wanted)
         children = children_of(parts.kind, parts.dataset, data)
-        found = readiness(wanted.key, children, self._known.states(children))
+        states = self._known.states(children)
+        found = readiness(wanted.key, children, states)
         if isinstance(found, Blocked):
             busy = [self._busy[child] for child in children if child in self._busy]
             if busy:
                 await asyncio.wait(busy, timeout=_SIBLING_SECONDS)
-                found = readiness(wanted.key, children, self._known.states(children))
+                states = self._known.states(children)
+                found = readiness(wanted.key, children, states)
+        if (
+            isinstance(found, Blocked)
+            and found.child not in states
+            and await self._is_here(found.child)
+        ):
+            # Written here when this replica was the origin: such objects have no record, their
+            # events are the proof (R1). Nothing would ever wake a manifest that waits for one.
+            await self._add_written_here(children, states)
+            found = readiness(wanted.key, children, states)
         return found
+
+    async def _add_written_here(
+        self, children: Sequence[ObjectKey], states: dict[str, CopyState]
+    ) -> None:
+        unknown = [child for child in children if child not in states]
+        for start in range(0, len(unknown), _ASKED_AT_ONCE):
+            batch = unknown[start : start + _ASKED_AT_ONCE]
+            are_here = await asyncio.gather(*(self._is_here(child) for child in batch))
+            found = zip(batch, are_here, strict=True)
+            states.update((child, CopyState.PRESENT) for child, is_here in found if is_here)
+
+    async def _is_here(self, key: str) -> bool:
+        try:
+            await self._target.head(ObjectKey(key))
+        except ObjectMissingError:
+            return False
+        return True
 
     async def _failed(
         self,
