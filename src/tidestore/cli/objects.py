@@ -26,7 +26,10 @@ _KINDS = ("blobs", "files", "bundles", "collections")
 @click.option("--version", help="Which version; the latest by default.")
 @click.option("--replica", help="Read from this replica only.")
 @click.option(
-    "--kind", type=click.Choice(["auto", "file", "bundle"]), default="auto", show_default=True
+    "--kind",
+    type=click.Choice(["auto", "file", "bundle", "collection"]),
+    default="auto",
+    show_default=True,
 )
 @connect_options
 @click.pass_obj
@@ -41,12 +44,19 @@ def get(
     url: str | None,
     dataset: str,
 ) -> None:
-    """Fetch WHAT, a blob by its sha256, a file or a bundle by its uuid, and check its hash."""
+    """Fetch WHAT, a blob by its sha256, a file or a bundle by its uuid, and check its hash.
+
+    A collection is printed: what it names can be fetched in turn.
+    """
     connection = find_connection(environ, data_folder, url)
     asked = {"dataset": dataset, "replica": replica}
 
     async def work() -> list[Path]:
         async with Client(connection.url, connection.token) as client:
+            if kind == "collection":
+                path = f"/v1/collections/{what}"
+                print_json(await client.get(path, delivery="stream", version=version, **asked))
+                return []
             if _SHA256.fullmatch(what):
                 return [
                     await _fetch(client, f"/v1/blobs/{what}", what, output or Path(what), asked)

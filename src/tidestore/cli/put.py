@@ -119,7 +119,7 @@ def _report(results: list[tuple[Path, Written]], console: Console, *, as_json: b
         if as_json:
             print_json(
                 {
-                    "path": str(path),
+                    "path": shown(str(path)),
                     "files": written.files,
                     "skipped": written.skipped,
                     "bundles": written.bundles,
@@ -130,7 +130,7 @@ def _report(results: list[tuple[Path, Written]], console: Console, *, as_json: b
                 }
             )
             continue
-        text = f"{path}: {written.files} files written, {written.skipped} were there"
+        text = f"{shown(str(path))}: {written.files} files written, {written.skipped} were there"
         if written.collection:
             text += f"; collection {written.collection}"
         click.echo(text)

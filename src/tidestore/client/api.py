@@ -140,6 +140,10 @@ class Client:
                     raise await _error_of(reply)
                 async for chunk in reply.content.iter_chunked(1024 * 1024):
                     yield chunk
+        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as error:
+            # A gateway cuts an answer off whose bytes turn out not to be the object's.
+            hint = "try again, or another --replica; `tidestore verify` finds bad copies"
+            raise ClientError(f"{path} broke off on the way", hint=hint) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable(error) from error
 
@@ -228,5 +232,7 @@ async def _error_of(reply: aiohttp.ClientResponse) -> ClientError:
         )
     except (ValueError, aiohttp.ClientError, AttributeError):
         return ClientError(
-            f"the gateway answered {reply.status} {reply.reason}", status=reply.status
+            f"{reply.url.origin()} answered {reply.status} {reply.reason}",
+            status=reply.status,
+            hint="its answer is not a gateway's: is TIDESTORE_URL or --url right?",
         )
