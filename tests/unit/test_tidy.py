@@ -227,8 +227,8 @@ def test_no_test_sleeps_and_hopes() -> None:
     """Goal: a test waits for what it needs, never for the clock.
 
     Method: look at every call named `sleep` under tests/ and in the shipped suite. It is the pause
-    of a poll or of a bounded retry: in a loop of its own function, half a second at most. Or it
-    only lets others run: `sleep(0)`. Or somebody else plays a slow part: then it stands in a
+    of a poll or of a bounded retry: in a loop of its own function, half a second at most, or what
+    an answer's Retry-After asked for. Or it only lets others run: `sleep(0)`. Or somebody else plays a slow part: then it stands in a
     function that is no test, and the function's docstring or the line's comment says what it plays.
     """
     findings = []
@@ -237,7 +237,9 @@ def test_no_test_sleeps_and_hopes() -> None:
         lines = text_of(name).splitlines()
         for sleep in _sleeps(tree(name)) if name not in _PLAYERS else ():
             seconds = _seconds(name, sleep.call)
-            is_pause = sleep.is_in_loop and seconds is not None and seconds <= 0.5
+            is_asked = "Retry-After" in ast.unparse(sleep.call)
+            is_short = seconds is not None and seconds <= 0.5
+            is_pause = sleep.is_in_loop and (is_asked or is_short)
             part = sleep.function
             is_part = (
                 part is not None
