@@ -23,9 +23,7 @@ from urllib.parse import quote
 
 import google.auth
 import requests
-from google.api_core.exceptions import GoogleAPIError
 from google.auth.credentials import AnonymousCredentials, Credentials
-from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage
 from google.oauth2 import service_account
@@ -40,7 +38,8 @@ from tidestore.connectors.errors import (
     StoreUnreachableError,
     UnsupportedError,
 )
-from tidestore.connectors.gcs_errors import translate_gcs, translate_status
+from tidestore.connectors.gcs_answers import info_of_blob
+from tidestore.connectors.gcs_errors import GCS_ERRORS, translate_gcs, translate_status
 from tidestore.connectors.gcs_upload import PulledSource
 from tidestore.connectors.store import (
     CHUNK_BYTES,
@@ -49,7 +48,7 @@ from tidestore.connectors.store import (
     Capabilities,
     ObjectInfo,
 )
-from tidestore.schemas.checksums import Checksums, base64_of_hex, hex_of_base64
+from tidestore.schemas.checksums import Checksums, base64_of_hex
 from tidestore.schemas.objects import ObjectKey
 
 # cloud.google.com/storage/quotas: an object has at most 5 TiB.
@@ -283,7 +282,7 @@ class GcsStore:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._threads, call)
-        except (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError) as error:
+        except GCS_ERRORS as error:
             raise translate_gcs(operation, self._name, key, error) from error
 
     async def _upload(
@@ -338,22 +337,7 @@ class GcsStore:
         raise ObjectExistsError(operation, self._name, key)
 
     def _info(self, operation: str, key: ObjectKey, blob: storage.Blob) -> ObjectInfo:
-        if blob.generation is None or blob.size is None:
-            raise StoreUnreachableError(
-                operation, self._name, key, detail="answer without size or generation"
-            )
-        checksums = {}
-        if blob.md5_hash:
-            checksums["md5"] = hex_of_base64(blob.md5_hash)
-        if blob.crc32c:
-            checksums["crc32c"] = hex_of_base64(blob.crc32c)
-        return ObjectInfo(
-            key=key,
-            size=int(blob.size),
-            etag=str(blob.generation),
-            modified_at_ms=int(blob.updated.timestamp() * 1000) if blob.updated else 0,
-            checksums=checksums,
-        )
+        return info_of_blob(operation, self._name, key, blob)
 
     async def _read(
         self, key: ObjectKey, reply: requests.Response, length: int

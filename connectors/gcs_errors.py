@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import requests
-from google.api_core.exceptions import GoogleAPICallError
+import urllib3
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
 from google.auth.exceptions import GoogleAuthError, TransportError
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
 from tidestore.connectors.errors import (
     ChecksumMismatchError,
@@ -18,6 +20,16 @@ from tidestore.connectors.errors import (
     StoreUnreachableError,
 )
 
+# All that a call can raise. The last three come from below the library, when an answer is cut.
+GCS_ERRORS = (
+    GoogleAPIError,
+    GoogleAuthError,
+    DataCorruption,
+    InvalidResponse,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+)
 _STATUSES: dict[int, type[StoreError]] = {
     401: StoreDeniedError,
     403: StoreDeniedError,
@@ -52,6 +64,11 @@ def translate_gcs(operation: str, store: str, key: str, error: Exception) -> Sto
     detail = str(error)[:_DETAIL_CHARS_MAX]
     if isinstance(error, GoogleAPICallError) and error.code is not None:
         return translate_status(operation, store, key, int(error.code), detail)
+    if isinstance(error, DataCorruption):
+        # The library has compared its crc32c with the server's, and has deleted what it had made.
+        return ChecksumMismatchError(operation, store, key, detail=detail)
+    if isinstance(error, urllib3.exceptions.HTTPError):
+        return StoreUnreachableError(operation, store, key, detail=detail)
     if isinstance(error, (TransportError, requests.RequestException, TimeoutError)):
         return StoreUnreachableError(operation, store, key, detail=detail)
     if isinstance(error, GoogleAuthError):
