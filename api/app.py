@@ -259,6 +259,9 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
             max_line_size=LINE_BYTES_MAX,
             max_field_size=LINE_BYTES_MAX,
             max_headers=HEADERS_MAX,
+            # Bytes are stored as they come, and a coding is refused; unpacking one before that
+            # would let a few bytes become gigabytes.
+            auto_decompress=False,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -31,9 +31,8 @@ async def chunks_of(request: web.Request) -> AsyncIterator[bytes]:
             async with asyncio.timeout(idle_seconds):
                 chunk = await request.content.readany()
         except TimeoutError:
-            raise Problem(
-                408, "stalled", f"no byte of the body came for {idle_seconds:g} s"
-            ) from None
+            detail, hint = f"no byte of the body came for {idle_seconds:g} s", "send it again"
+            raise Problem(408, "stalled", detail, hint=hint) from None
         except (ClientPayloadError, PayloadEncodingError, TransferEncodingError, OSError) as error:
             raise ChecksumMismatchError("read", "", detail=f"the body was cut: {error}") from None
         if not chunk:
@@ -68,16 +67,21 @@ async def read_json(request: web.Request) -> dict[str, Any]:
     limit = gateway.settings.limits.json_bytes_max
     length = request.content_length
     if length is not None and length > limit:
-        raise Problem(413, "too_large", f"the document is over {limit} bytes")
+        raise _too_large(limit)
     async with gateway.bodies.hold(length if length is not None else limit):
         held = bytearray()
         async for chunk in chunks_of(request):
             held += chunk
             if len(held) > limit:
-                raise Problem(413, "too_large", f"the document is over {limit} bytes")
+                raise _too_large(limit)
         if len(held) > _THREAD_BYTES:
             return await asyncio.to_thread(_parse, bytes(held))
         return _parse(bytes(held))
+
+
+def _too_large(limit: int) -> Problem:
+    hint = "split it: a bundle may name others' files, a collection other bundles"
+    return Problem(413, "too_large", f"the document is over {limit} bytes", hint=hint)
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -133,7 +133,8 @@ async def put_collection(request: web.Request) -> web.StreamResponse:
     )
     limit = gateway.settings.limits.json_bytes_max
     if len(data) > limit:
-        raise Problem(413, "too_large", f"the manifest would be over {limit} bytes")
+        hint = "collections of collections hold more"
+        raise Problem(413, "too_large", f"the manifest would be over {limit} bytes", hint=hint)
     key = versioned_key(dataset, Kind.COLLECTION, uuid, version)
     outcome = await write_manifest(gateway, key, data, author)
     document = {
@@ -222,7 +223,8 @@ def _entries(body: dict[str, Any], field: str) -> list[Any]:
     if not isinstance(entries, list):
         raise MalformedError(field, "is not a list")
     if len(entries) > ENTRIES_MAX:
-        raise Problem(413, "too_many", f"{field} has over {ENTRIES_MAX} entries")
+        hint = "split it, and join the parts in a collection"
+        raise Problem(413, "too_many", f"{field} has over {ENTRIES_MAX} entries", hint=hint)
     return entries
 
 

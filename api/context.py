@@ -64,7 +64,9 @@ def dataset_of(request: web.Request) -> DatasetName:
     text = single_parameter(request, "dataset")
     dataset = PUBLIC if text is None else check_dataset(text)
     if dataset not in gateway_of(request).settings.datasets:
-        raise Problem(404, "unknown_dataset", "there is no such dataset")
+        known = ", ".join(gateway_of(request).settings.datasets)
+        hint = f"this store has {known}"
+        raise Problem(404, "unknown_dataset", "there is no such dataset", hint=hint)
     return dataset
 
 

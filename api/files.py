@@ -103,6 +103,7 @@ async def resolve(gateway: Gateway, keys: Sequence[ObjectKey]) -> dict[ObjectKey
             422,
             "reference_redacted",
             f"{len(gone)} references name redacted objects",
+            hint="leave them out: what is redacted does not come back",
             more={"redacted": gone[:20]},
         )
     return {ObjectKey(key): row for key, row in found.items()}

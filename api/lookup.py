@@ -163,7 +163,8 @@ class Index:
         found = self.redaction(key)
         if found is not None:
             more = {"reason": found[0], "released_to": found[1]}
-            raise Problem(410, "redacted", "this object was redacted", more=more)
+            hint = "it does not come back; released_to names where it went, if anywhere"
+            raise Problem(410, "redacted", "this object was redacted", hint=hint, more=more)
 
     def copies(self, key: str) -> dict[str, CopyRow]:
         """The copies of a key by replica. The origin's own is not among them: see place_of."""

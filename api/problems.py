@@ -113,7 +113,8 @@ def problem_of(error: Exception) -> Problem:
         return error
     if isinstance(error, MalformedError):
         more = {"field": error.field}
-        return Problem(400, "malformed", str(error), hint=error.hint, more=more)
+        hint = error.hint or "/docs shows the form of every value"
+        return Problem(400, "malformed", str(error), hint=hint, more=more)
     if isinstance(error, RecordTooLargeError):
         return Problem(413, "record_too_large", str(error), hint="nothing was stored")
     if isinstance(error, ChecksumMismatchError):
@@ -142,7 +143,8 @@ def _problem_of_http(error: web.HTTPException) -> Problem:
     codes = {404: "no_such_path", 405: "method_not_allowed", 413: "too_large"}
     headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
     code = codes.get(error.status, "refused")
-    return Problem(error.status, code, error.reason or "refused", headers=headers)
+    hint = "/docs lists every path and method"
+    return Problem(error.status, code, error.reason or "refused", hint=hint, headers=headers)
 
 
 @web.middleware

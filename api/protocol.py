@@ -7,6 +7,7 @@ and the connection is closed.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Final
 
@@ -26,7 +27,31 @@ HEADERS_MAX: Final = 128
 class GatewayProtocol(RequestHandler):
     """One connection."""
 
-    __slots__ = ()
+    __slots__ = ("_is_refused",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See RequestHandler."""
+        self._is_refused = False
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See RequestHandler. After the first refusal nothing more is read or parsed.
+
+        aiohttp 3.14 goes on parsing until the refusal is answered: each piece that comes is one
+        more error whose traceback keeps the piece. A head without an end cost 300 MB that way;
+        test_oversized_heads_take_no_memory fails when this goes.
+        """
+        if self._is_refused:
+            return
+        super().data_received(data)
+        if not self._messages:
+            return
+        exc = getattr(self._messages[-1][0], "exc", None)
+        if exc is not None:
+            self._is_refused = True
+            exc.__traceback__ = None
+            if isinstance(self.transport, asyncio.ReadTransport):
+                self.transport.pause_reading()
 
     def handle_error(
         self,

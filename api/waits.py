@@ -1,6 +1,7 @@
 """Answering a write: its position, and on request only when enough replicas have it.
 
-`?replicas=n` or `Prefer: wait=seconds` asks for the second. The object is durable and in the log
+`?replicas=n`, `?replica=name` or `Prefer: wait=seconds` asks for the second. A name chooses where
+to wait, never where to write (design point 2). The object is durable and in the log
 before this begins, so running out of time is no failure: the answer is then 202, with what is
 there.
 """
@@ -14,7 +15,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tidestore.api.context import POSITION_HEADER, gateway_of, number_parameter
+from tidestore.api.context import (
+    POSITION_HEADER,
+    gateway_of,
+    number_parameter,
+    single_parameter,
+)
 from tidestore.api.origin import Outcome
 from tidestore.connectors.kafka import LogUnavailableError
 from tidestore.schemas.objects import ObjectKey
@@ -29,6 +35,13 @@ class Asked:
 
     replicas: int
     seconds: float
+    replica: str | None = None
+
+    def is_met(self, present: set[str]) -> bool:
+        """Whether the replicas that have it are enough."""
+        if self.replica is not None:
+            return self.replica in present
+        return len(present) >= self.replicas
 
 
 def asked_of(request: web.Request) -> Asked | None:
@@ -36,13 +49,16 @@ def asked_of(request: web.Request) -> Asked | None:
     gateway = gateway_of(request)
     count = len(gateway.stores)
     preference = _WAIT.search(request.headers.get("Prefer", ""))
-    if preference is None and "replicas" not in request.query:
+    replica = single_parameter(request, "replica")
+    if replica is not None:
+        gateway.check_replica(replica)
+    if preference is None and replica is None and "replicas" not in request.query:
         return None
     seconds = _DEFAULT_SECONDS
     if preference is not None and preference[1]:
         seconds = float(preference[1])
     replicas = number_parameter(request, "replicas", count, 1, count)
-    return Asked(replicas, min(seconds, gateway.settings.limits.wait_seconds_max))
+    return Asked(replicas, min(seconds, gateway.settings.limits.wait_seconds_max), replica)
 
 
 async def answer_write(
@@ -63,9 +79,9 @@ async def answer_write(
         present = await _wait(request, key, outcome, asked)
         document["present_on"] = sorted(present)
         headers["Preference-Applied"] = "wait"
-        if len(present) < asked.replicas:
+        if not asked.is_met(present):
             status = 202
-            document["waiting_for"] = asked.replicas
+            document["waiting_for"] = asked.replica or asked.replicas
     return web.json_response(document, status=status, headers=headers)
 
 
@@ -81,7 +97,7 @@ async def _wait(request: web.Request, key: ObjectKey, outcome: Outcome, asked: A
                 row = gateway.index.find(key)
                 if row is not None:
                     present = gateway.index.present_on(row, gateway.index.copies(key))
-                if len(present) >= asked.replicas:
+                if asked.is_met(present):
                     return present
                 await news.wait()
     except (TimeoutError, LogUnavailableError):

@@ -134,8 +134,15 @@ def sha256_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-async def raw(world: World, sent: bytes, *, gateway: str = "0", half_close: bool = True) -> bytes:
-    """Send bytes as they are and read until the other side closes; what came."""
+async def raw(
+    world: World,
+    sent: bytes,
+    *,
+    gateway: str = "0",
+    half_close: bool = True,
+    enough: bytes | None = None,
+) -> bytes:
+    """Send bytes as they are and read until the other side closes, or `enough` came; what came."""
     port = world.ports[gateway]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -144,6 +151,8 @@ async def raw(world: World, sent: bytes, *, gateway: str = "0", half_close: bool
         if half_close:
             writer.write_eof()
         async with asyncio.timeout(20):
+            if enough is not None:
+                return await reader.readuntil(enough)
             return await reader.read()
     except ConnectionError:
         return b""

@@ -43,7 +43,7 @@ def gcs_bucket(world: World, replica: str) -> Iterator[Any]:
     parts = urlsplit(world.replicas[replica][0])
     client = storage.Client(
         project="local",
-        credentials=AnonymousCredentials(),
+        credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
         client_options={"api_endpoint": _endpoint(parts)},
     )
     try:

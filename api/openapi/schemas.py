@@ -43,7 +43,7 @@ _SUMS: Json = {
 }
 _REPLICAS: Json = {"type": "array", "items": TEXT}
 # Only where the request asked to wait.
-_WAITED: Json = {"present_on": _REPLICAS, "waiting_for": {"type": "integer", "minimum": 1}}
+_WAITED: Json = {"present_on": _REPLICAS, "waiting_for": {"type": ["integer", "string"]}}
 _IDENTITY: Json = {
     "kind": {"enum": [kind.value for kind in Kind]},
     "dataset": DATASET,

@@ -102,6 +102,11 @@ def _wait_parameters(bounds: Bounds) -> list[Json]:
             {"type": "integer", "minimum": 1, "maximum": count},
             "Answer only when so many replicas have it.",
         ),
+        query(
+            "replica",
+            {"enum": list(bounds.replicas)},
+            "Answer only when this replica has it. It is never where the write goes.",
+        ),
         header("Prefer", f"`wait=<seconds>`, at most {seconds}: the same, for all by default."),
     ]
 

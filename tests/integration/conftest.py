@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+
 from tests.conftest import Servers, _replicas
 from tests.http_calls import Calls
 from tests.servers.kafka import TestKafka
@@ -25,6 +26,16 @@ def throttle(servers: Servers) -> Iterator[Throttle]:
     gate.stop()
 
 
+class TwoDatasets(World):
+    """A world with a controlled dataset beside the public one."""
+
+    def write_config(self) -> None:
+        """See World. Values of the document itself stand before its tables."""
+        super().write_config()
+        text = self.config_path.read_text("utf-8")
+        self.config_path.write_text(f'datasets = ["lab"]\n{text}', "utf-8")
+
+
 @pytest.fixture(scope="session")
 def http_world(
     kafka: TestKafka,
@@ -34,7 +45,7 @@ def http_world(
 ) -> Iterator[World]:
     """Two gateways, a worker per replica, a staging store behind a gate, a controlled dataset."""
     folder = tmp_path_factory.mktemp("http-world")
-    found = World(folder, kafka, _replicas(servers, folder), "aws")
+    found = TwoDatasets(folder, kafka, _replicas(servers, folder), "aws")
     # Leases are short so that a take-over is seen soon; tasks begin at what takes no time to send.
     found.settings = {"task_lease_seconds": 2.5, "task_bytes_min": 1024 * 1024}
     found.extra_toml = throttle.staging_toml

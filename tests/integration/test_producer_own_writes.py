@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.http_calls import Calls, sha256_of
 from tests.world import new_uuid, new_version, random_body
 
