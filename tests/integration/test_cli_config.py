@@ -19,7 +19,7 @@ origin = "a"
 bootstrap = "127.0.0.1:1"
 [[replicas]]
 name = "a"
-url = "file:///tmp/nowhere"
+url = "file:///nowhere"
 """
 
 
@@ -28,7 +28,7 @@ url = "file:///tmp/nowhere"
     [
         ("origin = ", "tidestore.toml", "Invalid value"),
         (GOOD.replace('bootstrap = "127.0.0.1:1"', ""), "kafka.bootstrap", "write bootstrap"),
-        (GOOD.replace('url = "file:///tmp/nowhere"', ""), "replicas number 1.url", "write url"),
+        (GOOD.replace('url = "file:///nowhere"', ""), "replicas number 1.url", "write url"),
         (GOOD.replace("file:", "ftp:"), "replica url", "one of file, gs, memory, s3"),
         (GOOD.replace('origin = "a"', 'origin = "b"'), "origin", "none of the replicas: a"),
         (GOOD + '[[replicas]]\nname = "a"\nurl = "memory://"\n', "replicas", "its own"),

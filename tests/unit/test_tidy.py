@@ -228,8 +228,9 @@ def test_no_test_sleeps_and_hopes() -> None:
 
     Method: look at every call named `sleep` under tests/ and in the shipped suite. It is the pause
     of a poll or of a bounded retry: in a loop of its own function, half a second at most, or what
-    an answer's Retry-After asked for. Or it only lets others run: `sleep(0)`. Or somebody else plays a slow part: then it stands in a
-    function that is no test, and the function's docstring or the line's comment says what it plays.
+    an answer's Retry-After asked for. Or it only lets others run: `sleep(0)`. Or somebody else
+    plays a slow part: then it stands in a function that is no test, and the function's docstring or
+    the line's comment says what it plays.
     """
     findings = []
     suite = [name for name in python_files("connectors") if "/conformance/" in name]
