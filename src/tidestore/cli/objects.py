@@ -62,7 +62,9 @@ def get(
                     await _fetch(client, f"/v1/blobs/{what}", what, output or Path(what), asked)
                 ]
             if not _UUID.fullmatch(what):
-                fail(f"{what!r} is neither a sha256 nor a uuid")
+                fail(
+                    f"{what!r} is neither a sha256 nor a uuid", "`tidestore ls` shows what is there"
+                )
             return await _get_by_uuid(client, what, kind, output, {**asked, "version": version})
 
     try:

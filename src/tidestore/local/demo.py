@@ -44,10 +44,13 @@ _FILES: Final = 1_607
 _ARRIVAL_SECONDS_MAX: Final = 900.0
 
 
-def run_demo(layout: Layout, console: Console) -> bool:
-    """Run it on the stack of a layout; whether every replica has every byte."""
+def run_demo(layout: Layout, console: Console, folder: Path | None = None) -> bool:
+    """Run it on the stack of a layout; whether every replica has every byte.
+
+    `folder` is written instead of the data set.
+    """
     try:
-        folder = _fetch(layout, console)
+        folder = folder or _fetch(layout, console)
         return asyncio.run(_demo(layout, folder, console))
     except (DownloadError, ClientError, OSError) as error:
         console.print(f"the demo cannot go on: {error}", markup=False)
@@ -65,9 +68,12 @@ async def _demo(layout: Layout, folder: Path, console: Console) -> bool:
         ) as progress:  # fmt: skip
             bars = {name: progress.add_task(f"on {name}", total=None) for name in names}
             watching = asyncio.create_task(_watch(client, progress, bars))
-            written = await _write(client, layout, folder, progress)
+            try:
+                written = await _write(client, layout, folder, progress)
+            finally:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
             seconds = time.monotonic() - begun
-            watching.cancel()
             is_complete = await _await_all(client, progress, bars)
         for problem in written.problems:
             console.print(f"problem: {problem}", markup=False)
