@@ -64,7 +64,7 @@ class TestS3OnMinio(_OnServer):
         address = server.address(server.new_url("denied"))
         credentials = {
             **address.credentials,
-            wrong: Secret("something else, 40 characters long too"),
+            wrong: Secret("somebody-else"),
         }
         store = S3Store("denied", replace(address, credentials=credentials))
         with pytest.raises(StoreDeniedError) as caught:
