@@ -50,7 +50,7 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a write. `is_new` is False when the same was there and in the log already."""
+    """What became of a write. `is_new` is False when the same was at the origin already."""
 
     is_new: bool
     position: Position
@@ -159,7 +159,11 @@ class OriginWriter:
             return Outcome(is_new=False, position=self._index.position_of(row), sums=sums)
         if row is not None:
             raise _conflict(key, row)
-        return Outcome(is_new=True, position=await self._append(key, value), sums=sums)
+        # Found equal and without an event: another writer is between its put and its append, or was
+        # killed there. Whoever created the object is its one 201; with this event ours is durable
+        # all the same.
+        position = await self._append(key, value)
+        return Outcome(is_new=not is_equal, position=position, sums=sums)
 
     async def _is_equal(self, key: ObjectKey, info: ObjectInfo, sums: Checksums) -> bool:
         """Whether the origin's object has these bytes; reads them back if nothing else tells."""
