@@ -145,7 +145,9 @@ def _wakes(db: sqlite3.Connection, changed: list[CopyChanged]) -> Iterable[tuple
     for keys in _batches(ended):
         marks = ", ".join("?" * len(keys))
         found = db.execute(
-            f"SELECT key, partition FROM copies WHERE waits_for IN ({marks})",
+            "SELECT parent.key, parent.partition FROM copies parent JOIN copies child"
+            f" ON child.key = parent.waits_for WHERE parent.waits_for IN ({marks})"
+            f" AND {_HAS_ENDED}",
             keys,
         )
         woken.update((key, partition) for key, partition in found)

@@ -1,0 +1,147 @@
+"""streams/announce.py: each change once, in order, with the same id after any crash."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.unit.made import written
+
+from tidestore.schemas.events import ChangeAnnounced, ChangeType, CopyState
+from tidestore.streams.announce import (
+    KnownCopy,
+    announcements,
+    change_id,
+    first_announcement,
+    is_everywhere,
+)
+
+_EXPECTED = ("aws", "gcp", "onprem")
+_URLS = {"aws": "s3://a/k", "gcp": "gs://b/k"}
+
+
+def _first() -> ChangeAnnounced:
+    return first_announcement(written(), 9, name="a.txt", expected=_EXPECTED)
+
+
+def _copy(name: str, state: CopyState, moment: int = 50, life: int = 1) -> KnownCopy:
+    return KnownCopy(name, life, state, moment, "why" if state is CopyState.PARKED else None)
+
+
+def _all(copies: list[KnownCopy]) -> list[ChangeAnnounced]:
+    return announcements(_first(), copies, _URLS)
+
+
+def test_a_write_is_announced_first() -> None:
+    """Goal: the feed begins with the write. Method: the first announcement's fields."""
+    first = _first()
+    assert (first.type, first.sequence, first.log_offset) == (ChangeType.WRITTEN, 1, 9)
+    assert (first.name, first.expected, first.copies) == ("a.txt", _EXPECTED, ())
+    assert (first.claim, first.announced_at_ms) == (0, 0), "stamped when it is sent"
+
+
+def test_the_origin_is_present_by_its_event() -> None:
+    """Goal: R1's proof is announced. Method: no copies record at all."""
+    (found,) = _all([])
+    assert (found.type, found.replica, found.sequence) == (ChangeType.PRESENT, "aws", 2)
+    assert [(place.replica, place.url) for place in found.copies] == [("aws", "s3://a/k")]
+    assert not found.is_everywhere
+
+
+def test_the_origins_own_record_counts_before_its_event() -> None:
+    """Goal: damage at the origin is told. Method: a parked copy there, and one that is mended."""
+    parked = _all([_copy("aws", CopyState.PARKED)])
+    assert [(change.type, change.replica) for change in parked] == [(ChangeType.PARKED, "aws")]
+    (mended,) = announcements(parked[-1], [_copy("aws", CopyState.PRESENT)], _URLS)
+    assert (mended.type, mended.replica) == (ChangeType.PRESENT, "aws")
+
+
+def test_changes_come_in_a_fixed_order_with_the_whole_state_each() -> None:
+    """Goal: same inputs, same announcements. Method: copies in two orders."""
+    copies = [_copy("onprem", CopyState.PRESENT), _copy("gcp", CopyState.PRESENT)]
+    found = _all(copies)
+    assert found == _all(copies[::-1])
+    assert [(change.type, change.replica) for change in found] == [
+        (ChangeType.PRESENT, "aws"),
+        (ChangeType.PRESENT, "gcp"),
+        (ChangeType.PRESENT, "onprem"),
+        (ChangeType.PRESENT_EVERYWHERE, None),
+    ]
+    assert [change.sequence for change in found] == [2, 3, 4, 5]
+    assert [len(change.copies) for change in found] == [1, 2, 3, 3]
+    assert [change.is_everywhere for change in found] == [False, False, False, True]
+    assert len({change.id for change in found}) == 4
+
+
+def test_going_on_after_any_crash_gives_the_same_rest() -> None:
+    """Goal: a repeat is known by its id. Method: begin again after each announcement."""
+    copies = [_copy("onprem", CopyState.PRESENT), _copy("gcp", CopyState.PRESENT)]
+    whole = _all(copies)
+    for number, last in enumerate(whole):
+        assert announcements(last, copies, _URLS) == whole[number + 1 :]
+
+
+def test_open_states_are_not_announced() -> None:
+    """Goal: the feed tells outcomes. Method: every state that is neither settled nor parked."""
+    for state in CopyState:
+        if not state.is_settled and state is not CopyState.PARKED:
+            assert len(_all([_copy("gcp", state)])) == 1, "the origin's alone"
+
+
+def test_a_copy_parked_twice_is_two_events() -> None:
+    """Goal: each parking reaches a person. Method: parked, present again, parked later."""
+    parked = _all([_copy("gcp", CopyState.PARKED)])[-1]
+    assert (parked.type, parked.reason) == (ChangeType.PARKED, "why")
+    (present,) = announcements(parked, [_copy("gcp", CopyState.PRESENT)], _URLS)
+    assert (present.type, present.reason) == (ChangeType.PRESENT, None)
+    (again,) = announcements(present, [_copy("gcp", CopyState.PARKED, moment=99)], _URLS)
+    assert again.id != parked.id
+    assert again.sequence == parked.sequence + 2
+
+
+def test_excluded_and_redacted_copies_count_as_settled_without_an_event_of_their_own() -> None:
+    """Goal: `everywhere` does not wait for what never comes. Method: one of each."""
+    found = _all([_copy("gcp", CopyState.EXCLUDED), _copy("onprem", CopyState.REDACTED)])
+    assert [change.type for change in found] == [ChangeType.PRESENT, ChangeType.PRESENT_EVERYWHERE]
+    states = {place.replica: place.state for place in found[-1].copies}
+    assert states == {
+        "aws": CopyState.PRESENT,
+        "gcp": CopyState.EXCLUDED,
+        "onprem": CopyState.REDACTED,
+    }
+
+
+def test_everywhere_is_said_once() -> None:
+    """Goal: once per object. Method: a copy of a new life becomes present afterwards."""
+    copies = [_copy("onprem", CopyState.PRESENT), _copy("gcp", CopyState.PRESENT)]
+    last = _all(copies)[-1]
+    assert announcements(last, copies, _URLS) == []
+    (again,) = announcements(last, [copies[0], _copy("gcp", CopyState.PRESENT, life=2)], _URLS)
+    assert (again.type, again.replica, again.is_everywhere) == (ChangeType.PRESENT, "gcp", True)
+
+
+def test_everywhere_means_the_replicas_that_were_expected() -> None:
+    """Goal: a replica that came later changes nothing. Method: another one present, one missing."""
+    last = replace(_first(), expected=("aws", "gcp"))
+    found = announcements(last, [_copy("late", CopyState.PRESENT)], _URLS)
+    assert not is_everywhere(found[-1])
+    assert found[-1].copies[-1].url == "", "no address is known for it"
+    found = announcements(found[-1], [_copy("gcp", CopyState.PRESENT)], _URLS)
+    assert found[-1].type == ChangeType.PRESENT_EVERYWHERE
+
+
+def test_an_id_depends_on_all_that_makes_a_change_and_holds_no_dot() -> None:
+    """Goal: no two changes share an id. Method: vary each part; parts do not run together."""
+    ids = {
+        change_id("a", "k"),
+        change_id("b", "k"),
+        change_id("a", "l"),
+        change_id("a", "k", "r"),
+        change_id("a", "k", "r", 1),
+        change_id("a", "k", "r", 1, 1),
+        change_id("a", "k", "r1", 0, 1),
+        change_id("ak", ""),
+    }
+    assert len(ids) == 8
+    assert all("." not in item and len(item) == 36 for item in ids)
+    # Written down once: receivers remember ids over our releases.
+    assert change_id("object.written", "k") == "chg_8954dc4f3aaf4079aa9ed05ca6a56579"
