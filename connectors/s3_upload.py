@@ -123,8 +123,12 @@ class Upload:
             self._crc32c = google_crc32c.extend(self._crc32c, bytes(chunk))
             buffer += chunk
             while len(buffer) > wanted:
-                await self._send(number, bytes(buffer[:wanted]))
+                # Cut out only when it can be sent, and copied once: parts are what memory is.
+                await self._await_place()
+                with memoryview(buffer) as view:
+                    body = bytes(view[:wanted])
                 del buffer[:wanted]
+                await self._send(number, body)
                 number += 1
                 wanted = part_bytes(number, self._size)
         if self._upload_id:
@@ -141,9 +145,12 @@ class Upload:
             )
         if not self._upload_id:
             await self._begin()
+        await self._await_place()
+        self._in_flight.add(asyncio.create_task(self._send_part(number, body)))
+
+    async def _await_place(self) -> None:
         while len(self._in_flight) >= PARTS_IN_FLIGHT:
             await self._reap(asyncio.FIRST_COMPLETED)
-        self._in_flight.add(asyncio.create_task(self._send_part(number, body)))
 
     async def _reap(self, when: str) -> None:
         done, self._in_flight = await asyncio.wait(self._in_flight, return_when=when)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import click
 
+from tidestore.cli.memory import return_large_blocks
 from tidestore.cli.output import fail, run_async
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -124,6 +125,7 @@ def _run(work: Any) -> None:
     from tidestore.connectors.kafka import LogError  # noqa: PLC0415
     from tidestore.schemas.objects import MalformedError  # noqa: PLC0415
 
+    return_large_blocks()
     try:
         run_async(work)
     except (StoreError, LogError, MalformedError) as error:
