@@ -11,6 +11,7 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import SubprocessError
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -30,7 +31,7 @@ _FREE_BYTES_MIN: Final = 24 * 1024**3
 def main() -> int:
     """Run; the exit code is 0 when all was measured."""
     options = _options()
-    facts = machine()
+    facts, measured = machine(), commit(ROOT)
     _say("looking for minio and mc; the first time they are built, which takes minutes")
     tools = find_tools()
     signal.signal(signal.SIGALRM, _out_of_time)
@@ -43,7 +44,7 @@ def main() -> int:
             raise GroundError(f"{_FREE_BYTES_MIN >> 30} GiB must be free under {folder.parent}")
         ground.start()
         result = _measure(ground, options)
-    except (GroundError, LoadError, WireError, OSError) as error:
+    except (GroundError, LoadError, WireError, OSError, SubprocessError) as error:
         _say(f"bench: {error}")
         _show_logs(folder)
         return 1
@@ -55,7 +56,7 @@ def main() -> int:
     line = last_line(result["summary"], result["large_object"])
     document = {
         "machine": facts,
-        "commit": commit(ROOT),
+        "commit": measured,
         "versions": versions(tools["minio"]),
         "options": {"rounds": options.rounds, "quick": options.quick, "idle": options.idle},
         "figures": line,
@@ -69,7 +70,7 @@ def main() -> int:
         "rounds": options.rounds,
         "cores": facts["cores"],
         "load_average": facts["load_average"][0],
-        "commit": document["commit"],
+        "commit": measured,
     }
     print(json.dumps(shown))
     return 0
