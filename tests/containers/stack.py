@@ -150,7 +150,9 @@ class ContainerStack:
         }
         place = {
             "aws": ReplicaPlace("aws", f"s3://tide-aws?endpoint={self._url('minio')}", credentials),
-            "gcp": ReplicaPlace("gcp", f"gs://tide-gcp?endpoint={self._url('gcs')}", {}),
+            "gcp": ReplicaPlace(
+                "gcp", f"gs://tide-gcp?endpoint={self._url('gcs')}", {"anonymous": "1"}
+            ),
         }[replica]
         return read_replica(place, lambda _: None)
 
