@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
+from tidestore.connectors.breaker import EDGE_CLASSES
 from tidestore.connectors.claims import ClaimBook
 from tidestore.connectors.overruled import QUERY as OVERRULED_QUERY
 from tidestore.connectors.overruled import OverruledKeys, create_overruled
@@ -35,6 +36,7 @@ _HAS_ENDED = (
     "(child.state IN ('present', 'excluded', 'redacted')"
     " OR (child.state = 'parked' AND parent.state = 'waiting'))"
 )
+_EDGES = ", ".join(f"'{name}'" for name in sorted(EDGE_CLASSES))
 # SQLite takes 32,766 variables in a statement; a batch of this many keys is one quick query.
 _KEYS_PER_QUERY = 500
 
@@ -191,14 +193,23 @@ class CopiesQueries:
             found.update((row["key"], CopyState(row["state"])) for row in rows)
         return found
 
-    def due(self, partitions: Iterable[int], now_ms: int, limit: int) -> list[CopyChanged]:
-        """Pending copies of these partitions whose next try is due, the longest due first."""
+    def due(
+        self, partitions: Iterable[int], now_ms: int, limit: int, *, drained_to_ms: int = 0
+    ) -> list[CopyChanged]:
+        """Pending copies of these partitions whose next try is due, the longest due first.
+
+        Those that failed for an edge's sake, no later than `drained_to_ms`, are due whatever their
+        next try is. Asking for them looks at all that is pending: only after an outage.
+        """
         marks = ", ".join(str(number) for number in partitions)
+        when, parameters = "next_try_at_ms <= ?", [now_ms]
+        if drained_to_ms:
+            when = f"({when} OR (changed_at_ms <= ? AND error_class IN ({_EDGES})))"
+            parameters.append(drained_to_ms)
         rows = self._view.query(
             f"SELECT {', '.join(_COLUMNS)} FROM copies WHERE state = 'pending'"
-            f" AND next_try_at_ms <= ? AND partition IN ({marks})"
-            " ORDER BY next_try_at_ms LIMIT ?",
-            (now_ms, limit),
+            f" AND {when} AND partition IN ({marks}) ORDER BY next_try_at_ms LIMIT ?",
+            (*parameters, limit),
         )
         return [_copy_of(row) for row in rows]
 

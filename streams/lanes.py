@@ -28,6 +28,8 @@ _DUE_RECORDS: Final = 200
 _TASKS_MAX: Final = 400
 # Without any word from the view it is asked this often all the same: a bound, not the mechanism.
 _IDLE_SECONDS: Final = 5.0
+# About what the view needs to fold what was just written.
+_FOLD_SECONDS: Final = 0.02
 
 
 class Lanes:
@@ -50,6 +52,13 @@ class Lanes:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._resending: set[asyncio.Task[None]] = set()
         self._woken: dict[str, None] = {}
+        # Copies that failed for an edge's sake up to this moment are due now: see drain().
+        self._drained_to_ms: int | None = None
+
+    def drain(self) -> None:
+        """A store answers again: what waits for one is due at once, whatever its next try was."""
+        self._drained_to_ms = int(time.time() * 1000)
+        self._news.set()
 
     def notice(self, notes: FoldNotes) -> None:
         """The view folded something: note what it means for the partitions that are held."""
@@ -101,20 +110,31 @@ class Lanes:
             return _IDLE_SECONDS
         now_ms = int(time.time() * 1000)
         places = _TASKS_MAX - len(self._tasks)
-        # Records of keys that are under way stay due in the view until their outcome is folded.
-        limit = min(_DUE_RECORDS, places) + len(self._tasks)
-        for record in self._queries.due(held, now_ms, limit) if places > 0 else []:
-            if record.key not in self._tasks and not self._mover.is_busy(record.key):
-                newest = self._known.find_record(record.key)
-                if newest is None or (newest.next_try_at_ms or 0) <= now_ms:
-                    self._start(record.key)
+        if places > 0:
+            self._start_records(held, now_ms, places)
         if self._tasks:
             return _IDLE_SECONDS  # each task's end is news
+        if self._drained_to_ms is not None:
+            return _FOLD_SECONDS
         due_ms = self._queries.next_due_ms(held)
         if due_ms is None:
             return _IDLE_SECONDS
         # Never zero: a record whose newer outcome is not folded yet would spin this loop.
-        return min(_IDLE_SECONDS, max(0.02, (due_ms - now_ms) / 1000))
+        return min(_IDLE_SECONDS, max(_FOLD_SECONDS, (due_ms - now_ms) / 1000))
+
+    def _start_records(self, held: list[int], now_ms: int, places: int) -> None:
+        # Records of keys that are under way stay due in the view until their outcome is folded.
+        limit = min(_DUE_RECORDS, places) + len(self._tasks)
+        records = self._queries.due(held, now_ms, limit, drained_to_ms=self._drained_to_ms or 0)
+        for record in records:
+            if record.key in self._tasks or self._mover.is_busy(record.key):
+                continue
+            newest = self._known.find_record(record.key) or record
+            is_drained = newest.changed_at_ms <= (self._drained_to_ms or 0)
+            if is_drained or (newest.next_try_at_ms or 0) <= now_ms:
+                self._start(record.key)
+        if not records:
+            self._drained_to_ms = None
 
     def _start(self, key: str) -> None:
         task = asyncio.create_task(self._mover.again(key))

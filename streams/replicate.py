@@ -16,6 +16,7 @@ import logging
 import os
 from typing import Final
 
+from tidestore.connectors.breaker import BreakingStore
 from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.opening import open_patiently
@@ -127,8 +128,10 @@ class ReplicateWorker:
 
     async def _open_store(self, name: str) -> ObjectStore:
         settings = next(item for item in self._settings.replicas if item.name == name)
-        store = make_store(settings.name, settings.address)
+        store = BreakingStore(make_store(settings.name, settings.address), self._drain)
         self._stack.push_async_callback(store.close)
+        probing = asyncio.create_task(store.breaker.run())
+        self._stack.callback(probing.cancel)
         if name == self._identity.replica:
             await open_patiently(store, self._stack)
         return store
@@ -138,6 +141,10 @@ class ReplicateWorker:
 
     async def _held(self, partition: int) -> None:
         await self._lanes.held(partition)
+
+    def _drain(self) -> None:
+        if hasattr(self, "_lanes"):
+            self._lanes.drain()
 
     def _notice(self, notes: FoldNotes) -> None:
         if hasattr(self, "_lanes"):

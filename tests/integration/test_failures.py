@@ -48,14 +48,22 @@ async def test_a_dead_store_delays_only_itself_and_its_copies_follow(
             await world.until(lambda: _has_failed(world, client, later[:1], times=times))
             after = (await world.copies(client, later[0]))["gcp"]
             assert after["attempts"] == times, "a restart must neither forget nor skip tries"
+            await world.until(lambda: _has_failed(world, client, later, times=6))
+            planned = [await _gcp(world, client, key, "next_try_at_ms") for key in later]
             server.process.start()
             await world.until_everywhere(client, keys + later, seconds=90)
+            arrived = [await _gcp(world, client, key, "changed_at_ms") for key in later]
+        assert max(arrived) < max(planned), "the backlog waited for its next try, not for the store"
         found = world.contents("gcp")
         assert found.keys() == set(keys + later)
         assert all(found[key][1] == key.rsplit("/", 1)[-1] for key in found)
     finally:
         world.stop()
         server.process.end()
+
+
+async def _gcp(world: World, client: Client, key: str, field: str) -> int:
+    return int((await world.copies(client, key))["gcp"][field])
 
 
 async def _has_failed(world: World, client: Client, keys: list[str], *, times: int) -> bool:

@@ -74,8 +74,9 @@ async def test_poison_is_set_aside_with_its_reason_and_the_partition_goes_on(
     )  # fmt: skip
     key = f"public/files/{new_uuid()}.2026-01-01T000000.000000Z"
     async with world.client() as client:
+        partition = partition_of(key, PARTITIONS)
         for value in (good[:-3], good + b"more", b"\x07no header of ours"):
-            partition = append_raw(world, key, value)
+            assert append_raw(world, key, value) == partition
         behind = await put_on(world, client, partition)
         await world.until_everywhere(client, [behind])
 
