@@ -142,6 +142,7 @@ def put_some(bench: Bench, stack: Run, name: str) -> bytes:
     body = name.encode() + os.urandom(2_000)
     (bench.folder / name).write_bytes(body)
     done = run(bench.folder, stack.env, "put", name, "--json", "--data", str(stack.data))
+    assert done.returncode == 0, f"{done.stderr}\nthe stack said:\n{stack.text}"
     assert lines(done)[0]["files"] == 1
     return body
 
@@ -230,6 +231,7 @@ def test_a_broker_that_dies_is_said_and_started_again(bench: Bench) -> None:
     stack.until(lambda: [one for one in brokers(stack) if one != broker] != [], "new broker")
     assert bench.running() is stack
     again = put_some(bench, stack, "after.bin")
+    assert "gateway ended unexpectedly" not in stack.text, "what was replaced did not die"
     assert get_back(bench, stack, again) == again
     assert get_back(bench, stack, body) == body
 

@@ -163,7 +163,11 @@ def _new_stack(
     data_folder: Path, environ: dict[str, str], options: StackOptions, console: Console
 ) -> Stack:
     layout = Layout(data_folder.absolute(), cache_folder(environ))
-    return Stack(layout, environ, options, console.print)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    return Stack(layout, environ, options, say)
 
 
 def _start(stack: Stack, console: Console) -> None:

@@ -59,6 +59,8 @@ Configuration:
     Root: {level: WARN, AppenderRef: {ref: OUT}}
     Logger:
       - {name: kafka.server.KafkaRaftServer, level: INFO}
+      # Warns of each client that asks for a group's topic while that is being made.
+      - {name: kafka.server.DefaultAutoTopicCreationManager, level: ERROR}
 """
 
 

@@ -43,6 +43,8 @@ _RESTARTS_SECONDS: Final = 60.0
 # Kafka needs some room to start at all; below this nothing of a try would work.
 _DISK_BYTES_MIN: Final = 512 * 1024 * 1024
 _POLL_SECONDS: Final = 0.1
+# Of a log, when what died is started again anyway.
+_WORDS_SHOWN: Final = 3
 PARTITIONS: Final = 6
 REPLICAS: Final = ("aws", "gcp", "onprem")
 
@@ -160,10 +162,11 @@ class Stack:
         """Look once whether everything lives; start again what died. Raises StackError."""
         for name, child in list(self._children.items()):
             code = child.exit_code()
-            if code is None:
+            # What a restart has replaced meanwhile (Kafka's takes all of ours along) did not die.
+            if code is None or self._children.get(name) is not child:
                 continue
             self._say(f"{name} ended unexpectedly (exit code {code}); starting it again\n"
-                      + child.last_words())  # fmt: skip
+                      + child.last_words(_WORDS_SHOWN))  # fmt: skip
             now = time.monotonic()
             self._deaths = [t for t in self._deaths if now - t < _RESTARTS_SECONDS] + [now]
             if len(self._deaths) > _RESTARTS_MAX:
