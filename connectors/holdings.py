@@ -50,6 +50,8 @@ class Holdings:
         self._worker = worker
         self._on_held = on_held
         self._stamps: dict[int, int] = {}
+        # The last claim that was folded of each partition, whoever wrote it.
+        self._newest: dict[int, int] = {}
         self._taking: dict[int, asyncio.Task[None]] = {}
 
     def assign(self, partitions: set[int]) -> None:
@@ -87,6 +89,7 @@ class Holdings:
 
     def claimed(self, partition: int, offset: int, worker: str) -> None:
         """A claim was folded. One newer than ours, while we still are assigned, is answered."""
+        self._newest[partition] = offset
         mine = self._stamps.get(partition)
         if mine is not None and offset > mine:
             LOGGER.warning(
@@ -94,7 +97,7 @@ class Holdings:
                 self._topic, partition, worker, self._worker,
             )  # fmt: skip
             del self._stamps[partition]
-            self._begin(partition, _RECLAIM_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
+            self._begin(partition, _reclaim_pause())
 
     async def close(self) -> None:
         """Stop claiming."""
@@ -129,7 +132,15 @@ class Holdings:
                 LOGGER.warning("cannot claim %s/%d yet: %s", self._topic, partition, error)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            break
+            if self._newest.get(partition, -1) <= placed.offset:
+                break
+            # Somebody claimed while we were reading, which may take minutes: under our claim every
+            # word would be late, and be answered by ourselves with the next late one.
+            await asyncio.sleep(_reclaim_pause())
         self._stamps[partition] = placed.offset
         LOGGER.info("%s/%d is held under claim %d", self._topic, partition, placed.offset)
         await self._on_held(partition)
+
+
+def _reclaim_pause() -> float:
+    return _RECLAIM_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311  jitter

@@ -98,11 +98,37 @@ class ClaimsMachine(RuleBasedStateMachine):
         worker.start(worker.rewrite(outcome))
         self.loop.spin(turns)
 
-    @rule(number=_worker)
-    def freeze(self, number: int) -> None:
-        """SIGSTOP: what it sends now is on its way until it wakes."""
-        self.frozen.add(number)
+    @rule(number=_worker, key=st.integers(0, _KEYS - 1), state=_state)
+    def freeze(self, number: int, key: int, state: CopyState) -> None:
+        """SIGSTOP in the middle of a word: it is on its way until the worker wakes."""
         self.workers[number].writer.gate.clear()
+        self.a_worker_records(number, key, state, 10)
+        self.frozen.add(number)
+
+    @rule(
+        key=st.integers(0, _KEYS - 1),
+        state=_state,
+        newer=st.none() | _state,
+        to=st.integers(1, _WORKERS - 1),
+        hears=st.booleans(),
+    )
+    def an_owner_is_frozen_past_its_session(
+        self, key: int, state: CopyState, newer: CopyState | None, to: int, *, hears: bool
+    ) -> None:
+        """The whole story: another takes over, perhaps speaks, and then the old owner wakes."""
+        partition = partition_of(self.keys[key], _PARTITIONS)
+        before = self.owner[partition]
+        after = (before + to) % _WORKERS
+        self.thaw(after, 5)
+        self.freeze(before, key, state)
+        self.owner[partition] = after
+        self.kafka_speaks_to(after)
+        self._talk(1, only=after)
+        if newer is not None:
+            self.a_worker_records(after, key, newer, 10)
+        self.thaw(before, 10)
+        if hears:
+            self.kafka_speaks_to(before)
 
     @rule(number=_worker, turns=st.integers(0, 20))
     def thaw(self, number: int, turns: int) -> None:
@@ -160,10 +186,11 @@ class ClaimsMachine(RuleBasedStateMachine):
             for item in self._patches:
                 item.stop()
 
-    def _talk(self, rounds: int) -> None:
+    def _talk(self, rounds: int, only: int | None = None) -> None:
         for _ in range(rounds):
-            for worker in self.workers:
-                worker.view.take_all()
+            for number, worker in enumerate(self.workers):
+                if only is None or number == only:
+                    worker.view.take_all()
             self.loop.pass_time(2.0)
 
     def _settle(self) -> None:

@@ -127,6 +127,30 @@ async def test_a_foreign_newer_claim_is_answered_and_an_older_one_is_not(
     desk.view.tables.close()
 
 
+async def test_a_claim_that_was_overtaken_before_it_was_folded_is_not_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Goal: nobody speaks under an overruled claim. Method: a foreign claim while ours is read.
+
+    Held under it, a worker wrote late records and answered each with another one, for ever.
+    """
+    monkeypatch.setattr(holdings_module, "_RECLAIM_SECONDS", 0.0)
+    desk = Desk()
+    desk.holdings.assign({0})
+    for _ in range(10):
+        await asyncio.sleep(0)
+    desk.log.append(_TOPIC, 0, claim_key(0), PartitionClaimed("woken", 0, 0))
+    desk.view.take_all()
+    for partition, offset, worker in desk.notes[-1].claims:
+        desk.holdings.claimed(partition, offset, worker)
+    await asyncio.sleep(0)
+    assert desk.holdings.held == []
+    await desk.settle()
+    assert desk.holdings.stamp(0) == 2
+    await desk.holdings.close()
+    desk.view.tables.close()
+
+
 class BrokenWriter(MemoryWriter):
     """Has no broker at first."""
 
