@@ -39,8 +39,8 @@ def schema_text(name: str) -> str:
 
 def is_newest(name: str) -> bool:
     ids: dict[str, int] = json.loads((_AVRO / "ids.json").read_text("utf-8"))
-    schema = released_schemas()[ids[f"{name}.avsc"]]
-    return newest_schemas()[schema.record] is schema
+    schema = released_schemas().get(ids.get(f"{name}.avsc", 0))  # one without an id has a test
+    return schema is not None and newest_schemas()[schema.record] is schema
 
 
 def test_every_schema_file_has_golden_bytes_a_sample_and_a_known_hash() -> None:
