@@ -54,10 +54,6 @@ LOGGER: Final = logging.getLogger("tidestore.view")
 # who waits for a position waits for few others.
 BATCH_RECORDS: Final = 500
 _POLL_SECONDS: Final = 0.2
-# Under load records come one by one, a few milliseconds apart, and each would cost a wake-up and a
-# transaction of its own: when the last batch was only a moment ago, the next ones are gathered.
-_BUSY_SECONDS: Final = 0.015
-_GATHER_SECONDS: Final = 0.01
 _RETRY_SECONDS: Final = 1.0
 # A record of an unknown schema is looked at again this often: a newer release may be running now.
 _STUCK_SECONDS: Final = 5.0
@@ -248,16 +244,11 @@ class View:
         try:
             self._stuck.clear()
             consumer.assign(self._places(consumer))
-            taken_at = 0.0
             while not self._is_stopping.is_set():
                 first = consumer.poll(_POLL_SECONDS)
                 self._retry_stuck(consumer)
                 if first is not None:
-                    # Whoever waits for a position is not made to wait longer.
-                    is_busy = time.monotonic() - taken_at < _BUSY_SECONDS and not self._waiters
-                    more = consumer.consume(BATCH_RECORDS - 1, _GATHER_SECONDS if is_busy else 0)
-                    self._take([first, *more], consumer)
-                    taken_at = time.monotonic()
+                    self._take([first, *consumer.consume(BATCH_RECORDS - 1, 0)], consumer)
         finally:
             consumer.close()
 

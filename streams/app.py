@@ -7,14 +7,11 @@ it), so the topic is declared without acknowledgements and committed by us.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import faust
-from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from tidestore.connectors.kafka import KafkaSettings
@@ -24,9 +21,6 @@ from tidestore.streams.credentials import credentials_of
 _BUFFER_RECORDS: Final = 1_024
 _POLL_RECORDS: Final = 500
 _METADATA_MS: Final = 5_000
-# Records that come this soon after others are a load: some more are waited for, taken together.
-_BUSY_SECONDS: Final = 0.015
-_GATHER_SECONDS: Final = 0.005
 
 RecordHandler = Callable[[str, int, int, bytes, bytes], Awaitable[None]]
 
@@ -40,7 +34,7 @@ def make_app(
     a tail that was cut and refilled may hold records below the old group's offsets (point 10).
     """
     group = name if not kafka.unclean_stops else f"{name}.u{kafka.unclean_stops}"
-    app = faust.App(
+    return faust.App(
         group,
         broker=[f"kafka://{host}" for host in kafka.bootstrap.split(",")],
         broker_credentials=credentials_of(kafka),
@@ -66,42 +60,6 @@ def make_app(
         web_enabled=False,
         datadir=str(data_folder / "faust"),
     )
-    app.transport = _Transport(app.conf.broker_consumer, app)
-    return app
-
-
-class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's thread that fetches records; under load it gathers them.
-
-    Each hand-over to the agent's loop is two wake-ups. What stands in a partition's buffer here is
-    not fetched again meanwhile, so the broker is asked less often, too.
-    """
-
-    _taken_at = 0.0
-
-    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
-        if time.monotonic() - self._taken_at < _BUSY_SECONDS:
-            await asyncio.sleep(_GATHER_SECONDS)
-        found = await super()._fetch_records(*args, **kwargs)
-        if found:
-            self._taken_at = time.monotonic()
-        return found
-
-
-class _Consumer(driver.Consumer):
-    """Faust's consumer on that thread, with a loop of the same fast kind as the agent's."""
-
-    def _new_consumer_thread(self) -> _ConsumerThread:
-        loop = type(self.loop)()
-        thread = _ConsumerThread(self, loop=self.loop, beacon=self.beacon, thread_loop=loop)
-        thread._close_thread_loop_on_stop = True  # Faust leaves a loop open that it was given
-        return thread
-
-
-class _Transport(driver.Transport):
-    """Faust's transport with that consumer."""
-
-    Consumer = _Consumer
 
 
 def add_agent(app: faust.App, topic: str, handle: RecordHandler) -> None:
