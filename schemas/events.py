@@ -317,6 +317,23 @@ class RecordPoisoned:
     raw: bytes = field(default=b"", repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class RetryAsked:
+    """Somebody asks that a parked copy be tried again.
+
+    `changed_at_ms` is that of the parked record which is meant: once the copy has another record,
+    the request is done. It is compared for equality alone, so no two clocks are.
+    """
+
+    key: str
+    replica: str
+    incarnation: int
+    changed_at_ms: int
+    asked_by: str
+    asked_at_ms: int
+    reason: str | None = None
+
+
 EVENT_TYPES = (
     ObjectWritten,
     ObjectRedacted,
@@ -334,6 +351,7 @@ EVENT_TYPES = (
     DeliveryAttempted,
     TaskChanged,
     RecordPoisoned,
+    RetryAsked,
 )
 
 Event = (
@@ -353,4 +371,5 @@ Event = (
     | DeliveryAttempted
     | TaskChanged
     | RecordPoisoned
+    | RetryAsked
 )

@@ -64,6 +64,11 @@ def claim_key(partition: int) -> str:
     return f"{CLAIM_PREFIX}{partition}"
 
 
+def retry_key(replica: str, incarnation: int, key: str) -> str:
+    """The key under which requests to try a copy again are compacted: the newest is enough."""
+    return f"{replica}.{incarnation}/{key}"
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """All topic names of one store. A new log generation has names of its own."""
@@ -125,6 +130,11 @@ class Topics:
         return self._name("tasks")
 
     @property
+    def retries(self) -> str:
+        """RetryAsked by replica, incarnation and object key: see retry_key."""
+        return self._name("retries")
+
+    @property
     def poison(self) -> str:
         """RecordPoisoned by where the record stood."""
         return self._name("poison")
@@ -143,6 +153,7 @@ class Topics:
             TopicSpec(self.replicas, 1, self._state()),
             TopicSpec(self.hooks, 1, self._state()),
             TopicSpec(self.tasks, 1, self._state()),
+            TopicSpec(self.retries, 1, self._state()),
             TopicSpec(self.deliveries, wide, self._deleted(self.windows.deliveries_ms)),
             TopicSpec(self.poison, 1, self._deleted(self.windows.deliveries_ms)),
         ]

@@ -22,6 +22,7 @@ from tidestore.schemas.events import (
     PartitionClaimed,
     RedactionDecided,
     RedactionLifted,
+    RetryAsked,
 )
 from tidestore.schemas.objects import find_key_parts
 
@@ -37,6 +38,14 @@ _HAS_ENDED = (
     " OR (child.state = 'parked' AND parent.state = 'waiting'))"
 )
 _EDGES = ", ".join(f"'{name}'" for name in sorted(EDGE_CLASSES))
+# A request is open while the record that it is about is the copy's newest one. Requests about other
+# replicas, or about other lives of this one, find no copy here.
+_OPEN_RETRIES = (
+    "SELECT copy.partition, copy.key, copy.changed_at_ms FROM retries asked JOIN copies copy"
+    " ON copy.key = asked.key AND copy.replica = asked.replica"
+    " AND copy.incarnation = asked.incarnation AND copy.changed_at_ms = asked.changed_at_ms"
+    " WHERE copy.state = 'parked'"
+)
 # SQLite takes 32,766 variables in a statement; a batch of this many keys is one quick query.
 _KEYS_PER_QUERY = 500
 
@@ -53,6 +62,8 @@ class FoldNotes:
     overruled: tuple[tuple[int, CopyChanged], ...] = ()
     # Claims that were folded: partition, offset, worker.
     claims: tuple[tuple[int, int, str], ...] = ()
+    # Parked copies that somebody wants tried again: partition, key, the record that was meant.
+    retries: tuple[tuple[int, str, int], ...] = ()
     # Whether a copy is due for a try, now or later.
     has_pending: bool = False
 
@@ -60,7 +71,7 @@ class FoldNotes:
 class CopiesFold:
     """Makes tables of one replica's copies."""
 
-    version = 3
+    version = 4
 
     def __init__(self, copies_topic: str, on_notes: Callable[[FoldNotes], None]) -> None:
         self._copies_topic = copies_topic
@@ -83,6 +94,10 @@ class CopiesFold:
             "CREATE TABLE claims (partition INTEGER PRIMARY KEY, offset INTEGER, worker TEXT)"
         )
         db.execute("CREATE TABLE redactions (target TEXT PRIMARY KEY, number INTEGER, reason TEXT)")
+        db.execute(
+            "CREATE TABLE retries (key TEXT, replica TEXT, incarnation INTEGER,"
+            " changed_at_ms INTEGER, PRIMARY KEY (key, replica, incarnation)) WITHOUT ROWID"
+        )
         create_overruled(db)
 
     def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
@@ -92,6 +107,7 @@ class CopiesFold:
         overruled: list[tuple[int, CopyChanged]] = []
         claims: list[tuple[int, int, str]] = []
         rows: list[tuple[object, ...]] = []
+        asked: list[RetryAsked] = []
         keys = OverruledKeys(db)
         for record in records:
             event = record.event
@@ -108,13 +124,17 @@ class CopiesFold:
                 claims.append((record.partition, record.offset, event.worker))
             elif isinstance(event, (RedactionDecided, RedactionLifted)):
                 _fold_redaction(db, event)
+            elif isinstance(event, RetryAsked):
+                asked.append(event)
         db.executemany(_INSERT, rows)
         db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", claims)
         keys.store()
+        _fold_retries(db, asked)
         self._notes = FoldNotes(
             wakes=tuple(_wakes(db, changed)),
             overruled=tuple(overruled),
             claims=tuple(claims),
+            retries=tuple(_retries(db, asked, changed)),
             has_pending=any(event.state is CopyState.PENDING for event in changed),
         )
 
@@ -134,6 +154,29 @@ def _fold_redaction(db: sqlite3.Connection, event: RedactionDecided | RedactionL
         db.execute(
             "DELETE FROM redactions WHERE target = ? AND number <= ?", (event.target, event.number)
         )
+
+
+def _fold_retries(db: sqlite3.Connection, asked: Sequence[RetryAsked]) -> None:
+    db.executemany(
+        "INSERT OR REPLACE INTO retries VALUES (?, ?, ?, ?)",
+        [(event.key, event.replica, event.incarnation, event.changed_at_ms) for event in asked],
+    )
+
+
+def _retries(
+    db: sqlite3.Connection, asked: Sequence[RetryAsked], changed: Sequence[CopyChanged]
+) -> Iterable[tuple[int, str, int]]:
+    """Copies to try again because somebody asked.
+
+    A gateway may have folded the parked record before this view has, so the request is looked for
+    at the fold of either of the two.
+    """
+    keys = {event.key for event in asked}
+    keys.update(event.key for event in changed if event.state is CopyState.PARKED)
+    for batch in _batches(sorted(keys)):
+        marks = ", ".join("?" * len(batch))
+        found = db.execute(f"{_OPEN_RETRIES} AND asked.key IN ({marks})", batch)
+        yield from ((partition, key, changed_at_ms) for partition, key, changed_at_ms in found)
 
 
 def _wakes(db: sqlite3.Connection, changed: list[CopyChanged]) -> Iterable[tuple[int, str]]:
@@ -235,6 +278,15 @@ class CopiesQueries:
             (partition,),
         )
         return [row[0] for row in rows]
+
+    def asked_again(self, partition: int) -> list[tuple[str, int]]:
+        """Parked copies of a partition that somebody wants tried again, and the records meant.
+
+        For whoever takes the partition over: the request may have come while nobody held it, or
+        its owner may have died over it.
+        """
+        rows = self._view.query(f"{_OPEN_RETRIES} AND copy.partition = ?", (partition,))
+        return [(row[1], row[2]) for row in rows]
 
     def overruled(self, topic: str, partition: int) -> list[CopyChanged]:
         """Late records behind which the right one must be said (connectors/overruled.py)."""

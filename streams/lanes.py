@@ -1,10 +1,11 @@
-"""What does not come from the log just now: due tries, woken manifests, overruled records.
+"""What does not come from the log just now: due or asked tries, woken manifests, late records.
 
-All of it is durable elsewhere (in the copies topic), so these lanes may forget everything at any
-time; they find it again in the view. None of them touches the log's offsets.
+All of it is durable elsewhere (in the topics copies and retries), so these lanes may forget
+everything at any time; they find it again in the view. None of them touches the log's offsets.
 
     view: pending, due now  --+
     view: child has changed --+--> one task per key, bounded --> mover.again(key)
+    view: a retry is asked  --+--> one task per key, bounded --> mover.retry(key, which record)
     taken a partition       --+
 """
 
@@ -13,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from tidestore.connectors.holdings import Holdings
 from tidestore.schemas.events import CopyChanged
@@ -52,6 +54,8 @@ class Lanes:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._resending: set[asyncio.Task[None]] = set()
         self._woken: dict[str, None] = {}
+        # Parked copies that somebody wants tried again, and the moment of the record that is meant.
+        self._asked: dict[str, int] = {}
         # Copies that failed for an edge's sake up to this moment are due now: see drain().
         self._drained_to_ms: int | None = None
 
@@ -67,15 +71,19 @@ class Lanes:
         for partition, key in notes.wakes:
             if self._holdings.stamp(partition) is not None:
                 self._woken[key] = None
+        for partition, key, changed_at_ms in notes.retries:
+            if self._holdings.stamp(partition) is not None:
+                self._asked[key] = changed_at_ms
         for partition, record in notes.overruled:
             self._answer(partition, record)
-        if notes.wakes or notes.has_pending:
+        if notes.wakes or notes.retries or notes.has_pending:
             self._news.set()
 
     async def held(self, partition: int) -> None:
         """A partition was taken: what its last owner left undone is ours now."""
         for key in self._queries.waiting_to_wake(partition):
             self._woken[key] = None
+        self._asked.update(self._queries.asked_again(partition))
         for late in self._queries.overruled(self._topic, partition):
             self._say_again(late)
         self._news.set()
@@ -86,6 +94,7 @@ class Lanes:
             while True:
                 self._news.clear()
                 self._start_woken()
+                self._start_asked()
                 wait_seconds = self._start_due()
                 try:
                     await asyncio.wait_for(self._news.wait(), wait_seconds)
@@ -101,7 +110,14 @@ class Lanes:
                 return
             if key not in self._tasks:
                 del self._woken[key]
-                self._start(key)
+                self._start(key, self._mover.again(key))
+
+    def _start_asked(self) -> None:
+        for key in list(self._asked):
+            if len(self._tasks) >= _TASKS_MAX:
+                return
+            if key not in self._tasks:
+                self._start(key, self._mover.retry(key, self._asked.pop(key)))
 
     def _start_due(self) -> float:
         """Start what is due; the seconds until there is more to do."""
@@ -132,12 +148,12 @@ class Lanes:
             newest = self._known.find_record(record.key) or record
             is_drained = newest.changed_at_ms <= (self._drained_to_ms or 0)
             if is_drained or (newest.next_try_at_ms or 0) <= now_ms:
-                self._start(record.key)
+                self._start(record.key, self._mover.again(record.key))
         if not records:
             self._drained_to_ms = None
 
-    def _start(self, key: str) -> None:
-        task = asyncio.create_task(self._mover.again(key))
+    def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._ended(key, done))
 

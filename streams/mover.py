@@ -104,6 +104,35 @@ class Mover:
         if record is not None:
             await self._alone(record, lambda: self._again(key))
 
+    async def retry(self, key: str, changed_at_ms: int) -> None:
+        """Try a parked copy again, from the first attempt on, because somebody asked for it.
+
+        Only if the record that was meant is still its newest one: a request that came twice, or
+        that the partition's last owner has carried out, does nothing. Killed before the outcome is
+        confirmed: the record is still that one, and the next owner finds the request.
+        """
+        record = self._known.find_record(key)
+        if record is not None:
+            anew = replace(record, attempts=0)
+            await self._alone(anew, lambda: self._retry(key, changed_at_ms))
+
+    async def _retry(self, key: str, changed_at_ms: int) -> None:
+        record = self._known.find_record(key)
+        if (
+            record is None
+            or record.state is not CopyState.PARKED
+            or record.changed_at_ms != changed_at_ms
+        ):
+            return
+        if self._known.is_redacted(key):
+            await self._remove(record, "redacted meanwhile")
+        elif not record.sha256:
+            # Its event could not be read, so nobody knows what to copy: the reason stays.
+            await self._record(record)
+        else:
+            LOGGER.info("%s: %s is tried again: asked for", self._identity.replica, key)
+            await self._copy(replace(record, attempts=0), None)
+
     async def repeat(self, late: CopyChanged) -> None:
         """Write a copy's newest record again, under the present claim: it must be the last one.
 

@@ -66,7 +66,8 @@ class ReplicateWorker:
         loop = asyncio.get_running_loop()
         fold = CopiesFold(identity.topic, lambda notes: _on_loop(loop, lambda: self._notice(notes)))
         path = settings.data_folder / f"copies-{identity.replica}-{identity.incarnation}.sqlite"
-        view = View(path, fold, settings.kafka, [topics.redactions, identity.topic])
+        followed = [topics.redactions, topics.retries, identity.topic]
+        view = View(path, fold, settings.kafka, followed)
         await view.start()
         self._stack.push_async_callback(view.stop)
         # Redactions are read to their end before anything else (design section 4).

@@ -28,6 +28,7 @@ from tidestore.schemas.events import (
     RedactionLifted,
     ReplicaRegistered,
     ReplicaRetired,
+    RetryAsked,
     TaskChanged,
     TaskState,
 )
@@ -189,5 +190,14 @@ SAMPLES: Final[dict[str, Event]] = {
         met_by="aws-0",
         met_at_ms=_MS + 20,
         raw=b"\x00\x00\x00\x00\x01\xff\xfe",
+    ),
+    "retry_asked.v1": RetryAsked(
+        key=_BLOB,
+        replica="onprem",
+        incarnation=3,
+        changed_at_ms=_MS + 21,
+        asked_by="Zoë",
+        asked_at_ms=_MS + 22,
+        reason="the source is mended",
     ),
 }

@@ -68,6 +68,7 @@ def test_topics_have_the_names_of_the_design() -> None:
     )
     assert (topics.cursors, topics.deliveries) == ("t.cursors", "t.deliveries")
     assert (topics.tasks, topics.poison) == ("t.tasks", "t.poison")
+    assert topics.retries == "t.retries"
     later = Topics(prefix="t.", generation=3)
     assert later.log == "t.g3.log"
     assert later.copies(ReplicaName("aws"), 1) == "t.g3.copies.aws.1"
@@ -91,7 +92,7 @@ def test_log_copies_and_changes_have_one_partition_count() -> None:
     specs = _specs()
     for name in ("log", "copies.aws.1", "copies.gcp.4", "changes.public", "cursors"):
         assert specs[name].partitions == 7
-    for name in ("redactions", "replicas", "hooks", "tasks", "poison"):
+    for name in ("redactions", "replicas", "hooks", "tasks", "retries", "poison"):
         assert specs[name].partitions == 1
 
 
