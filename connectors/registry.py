@@ -28,7 +28,10 @@ StoreFactory = Callable[[str, StoreAddress], ObjectStore]
 _BUILT_IN = {
     "s3": ("tidestore.connectors.s3", "S3Store"),
     "gs": ("tidestore.connectors.gcs", "GcsStore"),
+    "az": ("tidestore.connectors.azure", "AzureStore"),
 }
+# Schemes whose library is not installed with every tidestore, and the extra that brings it.
+_EXTRAS = {"az": "azure"}
 # Enough to keep a store on the same machine busy; connections cost memory on both ends.
 CALLS_MAX = 64
 
@@ -46,6 +49,20 @@ def _memory(name: str, address: StoreAddress) -> ObjectStore:
     return MemoryStore(name)
 
 
+def _built_in(scheme: str) -> StoreFactory:
+    module, attribute = _BUILT_IN[scheme]
+    try:
+        factory: StoreFactory = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(scheme)
+        if extra is None:
+            raise
+        raise MalformedError(
+            "replica url", f"{scheme}:// needs {error.name}", hint=f"install tidestore[{extra}]"
+        ) from error
+    return factory
+
+
 def check_scheme(scheme: str) -> None:
     """Whether there is an adapter for a URL scheme, without importing it; raises MalformedError."""
     if scheme not in ("file", "memory", *_BUILT_IN):
@@ -59,9 +76,7 @@ def factory_of(scheme: str) -> StoreFactory:
     if scheme == "memory":
         return _memory
     if scheme in _BUILT_IN:
-        module, attribute = _BUILT_IN[scheme]
-        factory: StoreFactory = getattr(import_module(module), attribute)
-        return factory
+        return _built_in(scheme)
     for point in entry_points(group="tidestore.connectors", name=scheme):
         found: StoreFactory = point.load()
         return found

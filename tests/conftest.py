@@ -20,6 +20,7 @@ from tests.servers.kafka import TestKafka
 from tests.servers.stores import (
     StoreServer,
     find_binary,
+    start_azurite,
     start_fake_gcs,
     start_gcs_emulator,
     start_localbucket,
@@ -37,6 +38,12 @@ settings.register_profile("long", max_examples=2_000, deadline=None)
 settings.load_profile(os.environ.get("TIDESTORE_HYPOTHESIS", "ci"))
 
 _BARE = ("streams", "connectors", "schemas", "api")
+# Servers that not every machine has: what scripts/servers needs for one, its program, its start.
+_BUILT: dict[str, tuple[str, str, Callable[[Path, str], StoreServer]]] = {
+    "minio": ("Go", "minio", start_minio),
+    "fake-gcs-server": ("Go", "fake-gcs-server", start_fake_gcs),
+    "azurite": ("Node.js", "azurite-blob", start_azurite),
+}
 _RAN = pytest.StashKey[dict[str, int]]()
 _MISSING = pytest.StashKey[dict[str, int]]()
 
@@ -98,7 +105,7 @@ class Servers:
         self._started: dict[str, StoreServer] = {}
 
     def get(self, name: str) -> StoreServer:
-        """A server by name: minio, minio-2, localbucket, fake-gcs-server, gcp-storage-emulator.
+        """A server by name: minio, minio-2, localbucket, fake-gcs-server, azurite, ...
 
         Skips the test, and counts it, when the server cannot be had here.
         """
@@ -108,13 +115,13 @@ class Servers:
                 "localbucket": start_localbucket,
                 "gcp-storage-emulator": start_gcs_emulator,
             }
-            if kind in ("minio", "fake-gcs-server"):
-                binary = find_binary(kind)
+            if kind in _BUILT:
+                tool, program, start = _BUILT[kind]
+                binary = find_binary(program)
                 if binary is None:
                     missing = self._config.stash[_MISSING]
                     missing[kind] = missing.get(kind, 0) + 1
-                    pytest.skip(f"needs {kind}: scripts/servers builds it where Go is")
-                start = start_minio if kind == "minio" else start_fake_gcs
+                    pytest.skip(f"needs {kind}: scripts/servers builds it where {tool} is")
                 starts[kind] = lambda folder: start(folder, binary)
             self._started[name] = starts[kind](self._folder / name)
         ran = self._config.stash[_RAN]
@@ -123,7 +130,7 @@ class Servers:
 
     def has(self, kind: str) -> bool:
         """Whether a server can be had here."""
-        return kind not in ("minio", "fake-gcs-server") or find_binary(kind) is not None
+        return kind not in _BUILT or find_binary(_BUILT[kind][1]) is not None
 
     def best(self, *kinds: str) -> StoreServer:
         """The first of some servers that can be had; the last one always can."""

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
+from azure.storage.blob import generate_container_sas
 from tests.conftest import Servers
 
+from tidestore.connectors.azure import AzureStore
 from tidestore.connectors.conformance import StoreContract
-from tidestore.connectors.credentials import Secret
-from tidestore.connectors.errors import StoreDeniedError
+from tidestore.connectors.conformance.suite import is_absent, key_of, read_all
+from tidestore.connectors.credentials import Secret, StoreAddress
+from tidestore.connectors.errors import (
+    BucketMissingError,
+    ChecksumMismatchError,
+    StoreDeniedError,
+    UnsupportedError,
+)
 from tidestore.connectors.folder import FolderStore
 from tidestore.connectors.gcs import GcsStore
 from tidestore.connectors.memory import MemoryStore
+from tidestore.connectors.registry import StoreFactory
 from tidestore.connectors.s3 import S3Store
 from tidestore.connectors.store import ObjectStore
+from tidestore.schemas.checksums import checksums_of
 
 # Writing and reading 66 MiB on a busy machine takes its time.
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(180)]
@@ -37,6 +51,9 @@ class TestFolderStore(StoreContract):
         await made.close()
 
 
+ADAPTERS: dict[str, StoreFactory] = {"s3": S3Store, "gs": GcsStore, "az": AzureStore}
+
+
 class _OnServer(StoreContract):
     """An adapter on a server; a bucket of its own for each case."""
 
@@ -47,7 +64,7 @@ class _OnServer(StoreContract):
     async def store(self, servers: Servers) -> AsyncIterator[ObjectStore]:
         server = servers.get(self.server)
         address = server.address(server.new_url("conformance", self.prefix))
-        made: ObjectStore = (S3Store if server.scheme == "s3" else GcsStore)("replica", address)
+        made: ObjectStore = ADAPTERS[server.scheme]("replica", address)
         await made.open()
         yield made
         await made.close()
@@ -101,3 +118,90 @@ class TestGcsOnFakeGcsServer(_OnServer):
 
 class TestGcsOnGcpStorageEmulator(_OnServer):
     server = "gcp-storage-emulator"
+
+
+class _OnAzurite(_OnServer):
+    server = "azurite"
+
+    async def test_other_bytes_than_announced_are_refused(self, store: ObjectStore) -> None:
+        """Goal: the service's own check. Method: bytes with the md5 of others."""
+        body = bytes(5000)
+        with pytest.raises(ChecksumMismatchError):
+            await store.put_if_absent(
+                key_of(1), body, checksums_of(body[:-1] + b"x"), content_type="text/plain"
+            )
+        assert await is_absent(store, key_of(1))
+
+    async def test_a_signed_url_reads_a_range_and_says_what_it_shall(
+        self, store: ObjectStore
+    ) -> None:
+        """Goal: strangers can read one object. Method: follow a link; then change one letter."""
+        body = b"0123456789"
+        await store.put_if_absent(key_of(1), body, checksums_of(body), content_type="text/plain")
+        link = await store.presign(
+            key_of(1),
+            expires_seconds=60,
+            content_type="text/x-test",
+            disposition='attachment; filename="a b.txt"',
+        )
+        async with httpx.AsyncClient() as client:
+            got = await client.get(link, headers={"Range": "bytes=2-4"})
+            other = await client.get(link.replace("/public/", "/private/"))
+        assert (got.status_code, got.content) == (206, b"234")
+        assert got.headers["content-type"] == "text/x-test"
+        assert got.headers["content-disposition"] == 'attachment; filename="a b.txt"'
+        assert other.status_code == 403
+
+    async def test_a_sas_writes_reads_and_lists_but_signs_no_links(self, servers: Servers) -> None:
+        """Goal: a replica whose owner gave us a SAS alone. Method: make one, use nothing else."""
+        server = servers.get(self.server)
+        url = server.new_url("shared", self.prefix)
+        owner = AzureStore("owner", server.address(url))
+        await owner.open()
+        await owner.close()
+        account = urlsplit(server.endpoint).path.strip("/")
+        sas = generate_container_sas(
+            account,
+            urlsplit(url).netloc,
+            account_key=server.credentials["account_key"],
+            permission="racwdl",
+            expiry=datetime.now(UTC) + timedelta(minutes=10),
+        )
+        store = AzureStore("shared", StoreAddress.parse(url, {"sas_token": Secret(f"?{sas}")}))
+        await store.open()
+        await store.put_if_absent(key_of(1), b"x", checksums_of(b"x"), content_type="text/plain")
+        assert await read_all(store, key_of(1)) == b"x"
+        assert [info.key async for info in store.list()] == [key_of(1)]
+        assert not store.capabilities.presign
+        with pytest.raises(UnsupportedError):
+            await store.presign(key_of(1), expires_seconds=9, content_type="", disposition="")
+        await store.close()
+
+    async def test_wrong_credentials_are_refused_with_a_hint(self, servers: Servers) -> None:
+        """Goal: a wrong key is named when a replica is added. Method: a key of the right form."""
+        server = servers.get(self.server)
+        address = server.address(server.new_url("denied"))
+        wrong = {"account_key": Secret(b64encode(bytes(64)).decode())}
+        store = AzureStore("denied", replace(address, credentials=wrong))
+        with pytest.raises(StoreDeniedError) as caught:
+            await store.open()
+        await store.close()
+        assert caught.value.hint
+
+    async def test_a_missing_container_is_refused_with_a_hint(self, servers: Servers) -> None:
+        """Goal: a wrong name is told. Method: a container that nobody made, without `create=1`."""
+        server = servers.get(self.server)
+        url = server.new_url("absent").replace("&create=1", "")
+        store = AzureStore("absent", server.address(url))
+        with pytest.raises(BucketMissingError) as caught:
+            await store.open()
+        await store.close()
+        assert "create the container" in caught.value.hint
+
+
+class TestAzureOnAzurite(_OnAzurite):
+    pass
+
+
+class TestAzureOnAzuriteUnderAPrefix(_OnAzurite):
+    prefix = "a/prefix"

@@ -13,9 +13,11 @@ import pytest
 from tests.conftest import Servers
 from tests.servers.stores import StoreServer
 from tests.servers.wire import MARK, Wire
+from tidestore.connectors.azure import AzureStore
 from tidestore.connectors.conformance.suite import is_absent, key_of, read_all
 from tidestore.connectors.errors import ChecksumMismatchError, StoreError, StoreUnreachableError
 from tidestore.connectors.gcs import GcsStore
+from tidestore.connectors.registry import StoreFactory
 from tidestore.connectors.s3 import S3Store
 from tidestore.connectors.store import CHUNK_BYTES, ObjectStore
 from tidestore.connectors.verify import CheckedSource, put_verified, upload_verified
@@ -23,7 +25,8 @@ from tidestore.schemas.checksums import checksums_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
-SERVERS = ["minio", "fake-gcs-server", "localbucket", "gcp-storage-emulator"]
+SERVERS = ["minio", "fake-gcs-server", "localbucket", "gcp-storage-emulator", "azurite"]
+ADAPTERS: dict[str, StoreFactory] = {"s3": S3Store, "gs": GcsStore, "az": AzureStore}
 BYTES = "application/octet-stream"
 SMALL = 5_000
 LARGE = 20 * 1024 * 1024
@@ -49,7 +52,7 @@ async def ends(server: StoreServer) -> AsyncIterator[Ends]:
     assert port is not None
     wire = Wire(port)
     url = server.new_url("wire")
-    kind = S3Store if server.scheme == "s3" else GcsStore
+    kind = ADAPTERS[server.scheme]
     straight: ObjectStore = kind("straight", server.address(url))
     through = url.replace(f":{port}", f":{wire.port}")
     faulty: ObjectStore = kind("faulty", server.address(through))

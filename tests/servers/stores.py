@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import sys
+from base64 import b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,6 +108,27 @@ def start_fake_gcs(folder: Path, binary: str) -> StoreServer:
     return StoreServer(
         "fake-gcs-server", "gs", endpoint, process, {"anonymous": "1"}, "fake-gcs-server"
     )
+
+
+def start_azurite(folder: Path, binary: str) -> StoreServer:
+    """Azurite's Blob service, with an account and a key of its own."""
+    port, account = free_port(), f"account{secrets.token_hex(4)}"
+    key = b64encode(secrets.token_bytes(64)).decode()
+    endpoint = f"http://127.0.0.1:{port}/{account}"
+    process = Process(
+        "azurite",
+        [
+            binary, "--blobHost", "127.0.0.1", "--blobPort", str(port),
+            "--location", str(folder / "data"), "--silent", "--disableTelemetry",
+            # It refuses versions of the API that are newer than itself, which pinned clients speak.
+            "--skipApiVersionCheck",
+        ],
+        folder / "azurite.log",
+        environ={"AZURITE_ACCOUNTS": f"{account}:{key}"},
+        is_ready=lambda: is_ready(f"{endpoint}?comp=list"),
+    )  # fmt: skip
+    process.start()
+    return StoreServer("azurite", "az", endpoint, process, {"account_key": key}, "azurite")
 
 
 def start_gcs_emulator(folder: Path) -> StoreServer:
