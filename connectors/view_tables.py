@@ -69,10 +69,13 @@ class ViewTables:
     def contradicts(self, identity: dict[str, str]) -> bool:
         """Whether the tables were folded from other topics or in another life of the broker.
 
-        A topic that is new since then is no contradiction: it is folded from its start.
+        A topic that is new since then is no contradiction: it is folded from its start. One that
+        is no longer followed is: what an earlier life of a replica said must not be believed.
         """
         stored = dict(self._db.execute("SELECT name, value FROM view_identity"))
-        return any(stored.get(name, value) != value for name, value in identity.items())
+        return not stored.keys() <= identity.keys() or any(
+            stored.get(name, value) != value for name, value in identity.items()
+        )
 
     def set_identity(self, identity: dict[str, str]) -> None:
         """Remember what is folded from now on."""

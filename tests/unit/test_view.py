@@ -191,4 +191,6 @@ def test_tables_of_another_cluster_or_life_are_known(tmp_path: Path) -> None:
     assert not tables.contradicts({**identity, "new topic": "id9"})
     assert tables.contradicts({**identity, "log": "id2"})
     assert tables.contradicts({**identity, "unclean_stops": "1"})
+    # The next life of a replica has another topic; what the earlier one said is forgotten.
+    assert tables.contradicts({"unclean_stops": "0", "log of another life": "id3"})
     tables.close()
