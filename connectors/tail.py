@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,6 +20,7 @@ from tidestore.schemas.codec import CodecError, decode
 _REQUEST_SECONDS: Final = 10
 # A partition that gives nothing for this long while more is promised is reported, not waited for.
 _SILENCE_SECONDS: Final = 15.0
+_PAUSE_SECONDS: Final = 0.1
 
 
 def read_topic(settings: KafkaSettings, topic: str, key: str | None = None) -> Iterator[Folded]:
@@ -49,9 +51,23 @@ def read_topic(settings: KafkaSettings, topic: str, key: str | None = None) -> I
         consumer.close()
 
 
+def _bounds(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """The first and the next offset; waits while a broker has just started and has no leaders."""
+    deadline = time.monotonic() + _REQUEST_SECONDS
+    while True:
+        try:
+            first, end = consumer.get_watermark_offsets(place, timeout=_REQUEST_SECONDS)
+        except KafkaException as error:
+            if not translate_kafka(error).is_retryable or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+            continue
+        return first, end
+
+
 def _partition(consumer: Consumer, topic: str, partition: int, key: str | None) -> Iterator[Folded]:
     place = TopicPartition(topic, partition)
-    first, end = consumer.get_watermark_offsets(place, timeout=_REQUEST_SECONDS)
+    first, end = _bounds(consumer, place)
     if first >= end:
         return
     consumer.assign([TopicPartition(topic, partition, first)])

@@ -119,6 +119,9 @@ async def test_a_listing_has_only_what_was_written(calls: Calls) -> None:
     links = {"contents": [{"kind": "file", **entry}]}
     await calls("PUT", f"/v1/collections/{new_uuid()}", document=links, version=version)
     logged = {record.key for record in calls.world.records("log")}
+    # Other tests of this store redact; what is redacted is listed no more.
+    gone = {record.key for record in calls.world.records("redactions")}
+    logged = {key for key in logged if not {key, key.split(".")[0]} & gone}
     for kind in ("blobs", "files", "bundles", "collections"):
         cursor, found = None, []
         while True:

@@ -56,7 +56,11 @@ _moments = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.
 _versions = _moments.map(version_of)
 _versioned = st.sampled_from([Kind.FILE, Kind.BUNDLE, Kind.COLLECTION])
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | _text,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _text,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_text, inner, max_size=4),
     max_leaves=12,
 )
