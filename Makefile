@@ -8,10 +8,10 @@ UV_VERSION := 0.13.9
 TOOLS := .tools
 .DEFAULT_GOAL := help
 
-.PHONY: help setup run demo smoke check test bench chaos docs release clean
+.PHONY: help setup run demo smoke check test test-cloud bench chaos docs release clean
 
 help: ## say what each verb does
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: $(VENV)/ready ## make the environment: Python packages, locked
 run: setup ## run a whole store here: Kafka, three replicas, gateway, workers
@@ -24,6 +24,8 @@ check: setup ## format, lint, types, import rules, house rules
 	@scripts/check
 test: setup ## everything, on real Kafka and real store servers
 	@scripts/test
+test-cloud: setup ## the suite of all adapters on your own buckets (docs/configuration.md)
+	@$(BIN)/pytest -m cloud tests/cloud $(ARGS)
 bench: setup ## side by side with MinIO bucket replication (QUICK=1: one round); last line JSON
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 chaos: setup ## the kill tests alone, longer

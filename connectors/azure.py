@@ -1,6 +1,6 @@
 """Azure Blob Storage: block blobs in one container of one account.
 
-Two libraries, each for what it does best (docs/decisions/0010). Bytes are read through obstore, as
+Two libraries, each for what it does best (docs/decisions/0011). Bytes are read through obstore, as
 from S3. azure-storage-blob does what obstore cannot: an md5 that the service compares while it
 takes the bytes, a conditional commit of blocks (azure_upload.py), an object's md5 in head and
 listing, links that override headers, making a container.

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize("prefix", ["", "a/prefix"])
-@pytest.mark.parametrize("kind", ["localbucket", "gcp-storage-emulator", "folder"])
+@pytest.mark.parametrize("kind", ["localbucket", "gcp-storage-emulator", "azurite", "folder"])
 async def test_a_replica_is_read_below_its_own_prefix(
     servers: Servers, tmp_path: Path, kind: str, prefix: str
 ) -> None:

@@ -46,7 +46,7 @@ def places_of(config: Path, environ: Mapping[str, str] | None = None) -> list[Re
 def read_replica(place: ReplicaPlace, progress: Progress, prefix: str = "public/") -> Contents:
     """Every object below a prefix, read whole and hashed here."""
     scheme = urlsplit(place.url).scheme
-    readers = {"s3": _read_s3, "gs": _read_gcs, "file": _read_folder}
+    readers = {"s3": _read_s3, "gs": _read_gcs, "az": _read_azure, "file": _read_folder}
     found: Contents = {}
     for key, size, digest in readers[scheme](place, prefix):
         found[key] = (size, digest)
@@ -92,6 +92,30 @@ def gcs_client(place: ReplicaPlace) -> Any:
     return storage.Client(project=project, **more)  # what the machine offers
 
 
+def azure_client(place: ReplicaPlace) -> Any:
+    """Azure's own client for a replica's container."""
+    from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential  # noqa: PLC0415
+    from azure.storage.blob import ContainerClient  # noqa: PLC0415
+
+    options, credentials = parse_qs(urlsplit(place.url).query), place.credentials
+    endpoint = options.get("endpoint", [""])[0].rstrip("/")
+    account = options.get("account", [urlsplit(endpoint).path.strip("/")])[0]
+    credential: Any = None
+    if credentials.get("account_key"):
+        credential = AzureNamedKeyCredential(account, credentials["account_key"])
+    elif credentials.get("sas_token"):
+        credential = AzureSasCredential(credentials["sas_token"].lstrip("?"))
+    elif credentials.get("anonymous") != "1":
+        from azure.identity import DefaultAzureCredential  # noqa: PLC0415
+
+        credential = DefaultAzureCredential()  # what the machine offers
+    return ContainerClient(
+        endpoint or f"https://{account}.blob.core.windows.net",
+        urlsplit(place.url).netloc,
+        credential=credential,
+    )
+
+
 def _read_s3(place: ReplicaPlace, prefix: str) -> Iterator[tuple[str, int, str]]:
     client, bucket, root = s3_client(place), urlsplit(place.url).netloc, _root_of(place)
     for page in client.get_paginator("list_objects_v2").paginate(
@@ -111,6 +135,16 @@ def _read_gcs(place: ReplicaPlace, prefix: str) -> Iterator[tuple[str, int, str]
         sink = _Hashing()
         blob.download_to_file(sink)
         yield blob.name.removeprefix(root), sink.size, sink.hexdigest()
+
+
+def _read_azure(place: ReplicaPlace, prefix: str) -> Iterator[tuple[str, int, str]]:
+    root = _root_of(place)
+    with azure_client(place) as client:
+        for blob in client.list_blobs(name_starts_with=root + prefix):
+            sink = _Hashing()
+            for chunk in client.download_blob(blob.name).chunks():
+                sink.write(chunk)
+            yield blob.name.removeprefix(root), sink.size, sink.hexdigest()
 
 
 def _read_folder(place: ReplicaPlace, prefix: str) -> Iterator[tuple[str, int, str]]:
