@@ -20,6 +20,8 @@ from tidestore.schemas.objects import PUBLIC, DatasetName
 WRITE: Final = "write"
 READ: Final = "read"
 HOOKS: Final = "hooks"
+# Seeing why copies fail, and asking for their retry.
+OPERATE: Final = "operate"
 
 # Longer ones are not ours; bounds what is hashed for a stranger.
 _TOKEN_CHARS_MAX: Final = 1_024

@@ -34,7 +34,8 @@ LOGGER: Final = logging.getLogger("tidestore.index")
 _TABLES: Final = (
     "CREATE TABLE objects (key TEXT PRIMARY KEY, partition INTEGER, offset INTEGER, size INTEGER,"
     " sha256 TEXT, sha1 TEXT, crc32c TEXT, md5 TEXT, content_type TEXT, origin TEXT,"
-    " written_at_ms INTEGER, name TEXT, link_sha256 TEXT, link_size INTEGER, link_type TEXT)"
+    " written_at_ms INTEGER, name TEXT, link_sha256 TEXT, link_size INTEGER, link_type TEXT,"
+    " written_by TEXT, request_id TEXT)"
     " WITHOUT ROWID",
     "CREATE TABLE copies (key TEXT, replica TEXT, incarnation INTEGER, state TEXT, claim INTEGER,"
     " changed_at_ms INTEGER, checksums TEXT, attempts INTEGER, next_try_at_ms INTEGER,"
@@ -70,7 +71,7 @@ _TABLES: Final = (
     " PRIMARY KEY (topic, partition)) WITHOUT ROWID",
 )
 _PUT_OBJECT: Final = (
-    "INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (key) DO UPDATE SET partition = excluded.partition, offset = excluded.offset,"
     " size = excluded.size, sha256 = excluded.sha256, origin = excluded.origin"
 )
@@ -89,7 +90,7 @@ _PUT_COPY: Final = (
 class IndexFold:
     """Makes the index. `replicas` maps each replica's copies topic to its name."""
 
-    version = 1
+    version = 2
 
     def __init__(self, replicas: dict[str, str], on_keys: Callable[[set[str]], None]) -> None:
         self._replicas = replicas
@@ -206,6 +207,8 @@ def _object_row(record: Folded) -> tuple[object, ...]:
         link_sha256,
         link_size,
         link_type,
+        event.written_by,
+        event.request_id,
     )
 
 

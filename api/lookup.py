@@ -53,6 +53,8 @@ class ObjectRow:
     link_sha256: str | None
     link_size: int | None
     link_type: str | None
+    written_by: str
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,15 @@ class Index:
             for row in rows:
                 found[row["key"]][row["replica"]] = _copy(row)
         return found
+
+    def parked(self, replica: str, after: str, limit: int) -> list[CopyRow]:
+        """The next parked copies of a replica after a key, in key order."""
+        rows = self._view.query(
+            "SELECT * FROM copies WHERE state = 'parked' AND replica = ? AND key > ?"
+            " ORDER BY key LIMIT ?",
+            (replica, after, limit),
+        )
+        return [_copy(row) for row in rows]
 
     def present_on(self, row: ObjectRow, copies: dict[str, CopyRow]) -> set[str]:
         """The replicas where the object can be read now. At its origin the event is the proof."""

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from tidestore.api import commits, consumer, listing, producer, schema_registry, status
+from tidestore.api import (
+    commits,
+    consumer,
+    explain,
+    listing,
+    parked,
+    producer,
+    schema_registry,
+    status,
+)
 from tidestore.api.hooks import registry as hooks
 from tidestore.api.openapi.routes import get_docs, get_openapi
 from tidestore.schemas.objects import Kind
@@ -18,6 +27,9 @@ def all_routes() -> list[web.RouteDef]:
         web.put("/v1/bundles/{uuid}", commits.put_bundle),
         web.put("/v1/collections/{uuid}", commits.put_collection),
         web.get("/v1/replicas", status.get_replicas),
+        web.get("/v1/parked", parked.list_parked),
+        web.post("/v1/parked/retries", parked.ask_retries),
+        web.get("/v1/explanations", explain.explain_key),
         web.get("/v1/tasks/{task_id}", status.get_task),
         web.post("/v1/hooks", hooks.create_hook),
         web.get("/v1/hooks", hooks.list_hooks),

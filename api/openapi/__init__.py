@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from tidestore import __version__
+from tidestore.api.openapi.operating import operating_paths
 from tidestore.api.openapi.parts import Bounds, Json
 from tidestore.api.openapi.reading import reading_paths
 from tidestore.api.openapi.schemas import schemas
@@ -36,7 +37,7 @@ def openapi_document(settings: GatewaySettings) -> Json:
         page_items_max=settings.limits.page_items_max,
         wait_seconds_max=settings.limits.wait_seconds_max,
     )
-    paths = {**writing_paths(bounds), **service_paths()}
+    paths = {**writing_paths(bounds), **service_paths(), **operating_paths(bounds)}
     for path, operations in reading_paths(bounds).items():
         paths.setdefault(path, {}).update(operations)
     return {
@@ -52,6 +53,10 @@ def openapi_document(settings: GatewaySettings) -> Json:
             {"name": "write", "description": "Producers: blobs, files, bundles, collections."},
             {"name": "read", "description": "Consumers: bytes, manifests, listings, copies."},
             {"name": "hooks", "description": "Webhooks for what happens to objects."},
+            {
+                "name": "operate",
+                "description": "What is parked, its retry, why a copy is not there.",
+            },
             {"name": "service", "description": "Health, metrics, tasks, this description."},
             {"name": "registry", "description": "Avro schemas, read with any Confluent client."},
         ],

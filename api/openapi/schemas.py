@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tidestore.api.openapi.operating import operating_schemas
 from tidestore.api.openapi.parts import (
     DATASET,
     POSITION,
@@ -56,7 +57,15 @@ _MOMENT: Json = {"type": "integer", "minimum": 0, "description": "Milliseconds s
 
 def schemas() -> Json:
     """All of them by name."""
-    return {"Problem": _problem(), **_asked(), **_written(), **_read(), **_hooks(), **_registry()}
+    return {
+        "Problem": _problem(),
+        **_asked(),
+        **_written(),
+        **_read(),
+        **_hooks(),
+        **operating_schemas(_MOMENT),
+        **_registry(),
+    }
 
 
 def _problem() -> Json:
