@@ -105,6 +105,33 @@ def operating_schemas(moment: Json) -> Json:
         },
         trouble,
     )
+    return {
+        "ParkedCopies": record(
+            {"items": {"type": "array", "items": parked}},
+            {"next": {"type": "string", "description": "The cursor of the next page, if any."}},
+        ),
+        "RetryRequest": record(
+            {},
+            {
+                "replica": TEXT,
+                "error_class": _ERROR_CLASS,
+                "older_than_seconds": _SECONDS,
+                "keys": {"type": "array", "items": _KEY, "minItems": 1, "maxItems": ASKED_MAX},
+                "reason": {"type": "string", "maxLength": REASON_CHARS_MAX},
+                "cursor": _CURSOR,
+            },
+            "Which parked copies are meant. `keys` does not go with `cursor`.",
+        ),
+        "RetriesAsked": record(
+            {"asked": WHOLE, "more": {"type": "boolean"}},
+            {"next": TEXT, "not_parked": {"type": "array", "items": TEXT}},
+            "`not_parked` are keys that were named and have no parked copy that fits.",
+        ),
+        "Explanation": _explanation(moment, trouble),
+    }
+
+
+def _explanation(moment: Json, trouble: Json) -> Json:
     needed: Json = {
         "key": TEXT,
         "state": {"enum": [*(state.value for state in CopyState), "unknown"]},
@@ -133,40 +160,15 @@ def operating_schemas(moment: Json) -> Json:
         }
     )
     redaction = record({"reason": TEXT, "released_to": {"type": ["string", "null"]}})
-    return {
-        "ParkedCopies": record(
-            {"items": {"type": "array", "items": parked}},
-            {"next": {"type": "string", "description": "The cursor of the next page, if any."}},
-        ),
-        "RetryRequest": record(
-            {},
-            {
-                "replica": TEXT,
-                "error_class": _ERROR_CLASS,
-                "older_than_seconds": _SECONDS,
-                "keys": {"type": "array", "items": _KEY, "minItems": 1, "maxItems": ASKED_MAX},
-                "reason": {"type": "string", "maxLength": REASON_CHARS_MAX},
-                "cursor": _CURSOR,
-            },
-            "Which parked copies are meant. `keys` does not go with `cursor`.",
-        ),
-        "RetriesAsked": record(
-            {"asked": WHOLE, "more": {"type": "boolean"}},
-            {"next": TEXT, "not_parked": {"type": "array", "items": TEXT}},
-            "`not_parked` are keys that were named and have no parked copy that fits.",
-        ),
-        "Explanation": record(
-            {
-                "key": TEXT,
-                "event": {"oneOf": [event, {"type": "null"}]},
-                "redaction": {"oneOf": [redaction, {"type": "null"}]},
-                "readable_on": {"type": "array", "items": TEXT},
-                "copies": {
-                    "type": "array",
-                    "items": record({"replica": TEXT, **needed, "because": steps}, more),
-                },
-            },
-            None,
-            "`because` leads from a copy to the root cause of its waiting.",
-        ),
-    }
+    copy = record({"replica": TEXT, **needed, "because": steps}, more)
+    return record(
+        {
+            "key": TEXT,
+            "event": {"oneOf": [event, {"type": "null"}]},
+            "redaction": {"oneOf": [redaction, {"type": "null"}]},
+            "readable_on": {"type": "array", "items": TEXT},
+            "copies": {"type": "array", "items": copy},
+        },
+        None,
+        "`because` leads from a copy to the root cause of its waiting.",
+    )

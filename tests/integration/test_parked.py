@@ -182,11 +182,12 @@ async def test_what_is_parked_is_for_those_with_a_token_and_wrong_words_are_refu
                 await work
             assert refused.value.status == 401
     async with world.client() as client:
-        for document in (
+        wrong: list[dict[str, Any]] = [
             {"keys": []}, {"keys": [1]}, {"older_than_seconds": -1}, {"replica": "mars"},
             {"error_class": "No Class"}, {"what": 1}, {"cursor": "?"},
             {"keys": ["a"], "cursor": ""},
-        ):  # fmt: skip
+        ]  # fmt: skip
+        for document in wrong:
             with pytest.raises(ClientError) as refused:
                 await client.post("/v1/parked/retries", document)
             assert refused.value.status == 400, document

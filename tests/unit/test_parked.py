@@ -50,7 +50,7 @@ def row(
 
 def written(key: str, origin: str = "onprem") -> ObjectRow:
     """An object as the index has it."""
-    texts = dict.fromkeys(("sha256", "sha1", "crc32c", "md5", "content_type"), "x")
+    texts: dict[str, Any] = dict.fromkeys(("sha256", "sha1", "crc32c", "md5", "content_type"), "x")
     link: dict[str, Any] = {"name": None, "link_sha256": None, "link_size": None, "link_type": None}
     return ObjectRow(
         key=ObjectKey(key), partition=2, offset=7, size=4, **texts, origin=origin,
@@ -185,7 +185,7 @@ def test_a_story_in_words_names_cause_place_and_remedy() -> None:
         "position": "1.2.7", "written_at_ms": 500, "written_by": "ana", "request_id": "r1",
         "origin": "onprem", "size": 4, "sha256": "x", "content_type": "text/plain",
     }  # fmt: skip
-    story = {
+    story: dict[str, Any] = {
         "key": "file", "event": event, "redaction": None, "readable_on": ["onprem"],
         "copies": [
             copy_story(shelf, "file", written("file"), "onprem", None),
