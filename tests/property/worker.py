@@ -24,6 +24,7 @@ from tidestore.streams.states import KnownStates
 LOG = "log"
 REDACTIONS = "redactions"
 COPIES = "copies.onprem.1"
+RETRIES = "retries"
 
 
 class Worker:
@@ -57,7 +58,7 @@ class Worker:
         identity = Identity(target.name, 1, COPIES, self._log.partitions)
         self.writer = MemoryWriter(self._log)
         fold = CopiesFold(COPIES, self._later)
-        self.view = MemoryView(self._log, fold, [REDACTIONS, COPIES], tables)
+        self.view = MemoryView(self._log, fold, [REDACTIONS, RETRIES, COPIES], tables)
         self.known = KnownStates(self.view, COPIES)
         self.holdings = Holdings(self.writer, self.view, COPIES, self.name, self._held)
         stores = Sources(
