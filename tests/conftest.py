@@ -59,9 +59,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         sys.stderr.write(f"bare imports, each a second copy of a module: {bare}\n")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     required = set(filter(None, os.environ.get("TIDESTORE_REQUIRE", "").split(",")))
-    missing = required & session.config.stash[_MISSING].keys()
+    # Also a name that no test asked for: misspelt, or its tests were not selected.
+    missing = required - session.config.stash[_RAN].keys()
+    missing |= required & session.config.stash[_MISSING].keys()
     if missing:
-        sys.stderr.write(f"required here, but not there: {sorted(missing)}\n")
+        sys.stderr.write(f"required here, but nothing ran on it: {sorted(missing)}\n")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
