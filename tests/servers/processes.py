@@ -54,7 +54,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=self._environ,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  one call of the kernel's
             )
         if wait:
             self.await_ready()
