@@ -60,7 +60,7 @@ def read_one(world: World, replica: str, key: str) -> bytes | None:
             try:
                 return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read())
             except ClientError as error:
-                if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
+                if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
                     return None
                 raise
     if parts.scheme == "gs":

@@ -78,7 +78,7 @@ def gcs_client(place: ReplicaPlace) -> Any:
 
     options = parse_qs(urlsplit(place.url).query)
     endpoint, project = options.get("endpoint", [None])[0], options.get("project", [None])[0]
-    more = {"client_options": {"api_endpoint": endpoint}} if endpoint else {}
+    more: dict[str, Any] = {"client_options": {"api_endpoint": endpoint}} if endpoint else {}
     if place.credentials.get("anonymous") == "1":
         return storage.Client(
             project=project or "local", credentials=AnonymousCredentials(), **more
