@@ -111,6 +111,17 @@ def test_a_retry_in_vain_is_parked_again_once_and_may_be_asked_for_again(stage: 
     assert stage.history()[-1] is CopyState.PRESENT
 
 
+def test_a_second_request_that_waited_for_its_turn_finds_its_record_gone(stage: Stage) -> None:
+    """Goal: the record is looked up when its turn has come. Method: two retries at once, in vain."""
+    worker = stage.start()
+    moment = stage.request().changed_at_ms
+    stage.loop.pass_time(1)
+    for _ in range(2):
+        worker.start(worker.mover.retry(stage.key, moment))
+    stage.loop.pass_time(1)
+    assert stage.history() == [CopyState.PARKED, CopyState.PARKED]
+
+
 @pytest.mark.parametrize("is_begun", [False, True])
 def test_a_worker_killed_before_or_in_a_retry_does_it_when_it_is_back(
     stage: Stage, *, is_begun: bool
