@@ -112,7 +112,7 @@ def test_a_retry_in_vain_is_parked_again_once_and_may_be_asked_for_again(stage: 
 
 
 def test_a_second_request_that_waited_for_its_turn_finds_its_record_gone(stage: Stage) -> None:
-    """Goal: the record is looked up when its turn has come. Method: two retries at once, in vain."""
+    """Goal: the record is looked up when its turn has come. Method: two at once, in vain."""
     worker = stage.start()
     moment = stage.request().changed_at_ms
     stage.loop.pass_time(1)
