@@ -98,13 +98,18 @@ class World:
     # Processes.
 
     def start(
-        self, *, gateways: int = 1, workers: int = 1, feeds: int = 1, only: tuple[str, ...] = ()
+        self,
+        *,
+        gateways: int = 1,
+        workers: int = 1,
+        feeds: int = 1,
+        only: tuple[str, ...] | None = None,
     ) -> None:
         """Start a store. `only` names the replicas that get workers; all by default."""
         self.write_config()
         for number in range(gateways):
             self.add_gateway(str(number), wait=False)
-        for name in only or tuple(self.replicas):
+        for name in tuple(self.replicas) if only is None else only:
             for number in range(workers):
                 self.add_worker(name, str(number))
         for number in range(feeds):

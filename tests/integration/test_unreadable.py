@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+)
 
 import tidestore
 from tests.conftest import WorldMaker
@@ -22,7 +28,7 @@ from tidestore.connectors.kafka import QuietLogger
 from tidestore.schemas.codec import encode
 from tidestore.schemas.events import ObjectWritten, RecordPoisoned
 from tidestore.schemas.objects import ObjectKey
-from tidestore.schemas.topics import partition_of
+from tidestore.schemas.topics import DAY_MS, partition_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -156,19 +162,36 @@ async def _says(process: Process, text: str) -> bool:
     return text in process.last_words()
 
 
+WRONG = {
+    "cleanup.policy": ("delete", "compact"),
+    "message.timestamp.type": ("CreateTime", "LogAppendTime"),
+    "min.compaction.lag.ms": ("0", str(7 * DAY_MS)),
+    "max.compaction.lag.ms": (str(300 * DAY_MS), str(14 * DAY_MS)),
+}
+
+
 async def test_a_topic_with_other_settings_is_refused_with_the_command_that_mends_it(
     make_world: WorldMaker,
 ) -> None:
-    """Goal: settings that would lose data are found at every start, by every process."""
+    """Goal: settings that would lose data are found at every start, by every process.
+
+    Method: four of the log's settings are changed, and a topic gets one more partition.
+    """
     world = make_world()
     world.start(feeds=0, only=())
     world.stop()
     admin = AdminClient(world.kafka_settings.client(), logger=QuietLogger())
-    entry = ConfigEntry("cleanup.policy", "delete", incremental_operation=AlterConfigOpType.SET)
+    entries = [
+        ConfigEntry(name, wrong, incremental_operation=AlterConfigOpType.SET)
+        for name, (wrong, _) in WRONG.items()
+    ]
     resource = ConfigResource(
-        ConfigResource.Type.TOPIC, world.prefix + "log", incremental_configs=[entry]
+        ConfigResource.Type.TOPIC, world.prefix + "log", incremental_configs=entries
     )
     for future in admin.incremental_alter_configs([resource]).values():
+        future.result(20)
+    cursors = NewPartitions(world.prefix + "cursors", PARTITIONS + 1)
+    for future in admin.create_partitions([cursors]).values():
         future.result(20)
     for words in (["gateway", "--port", "0"], ["worker", "aws"], ["feeds"]):
         done = subprocess.run(
@@ -177,6 +200,8 @@ async def test_a_topic_with_other_settings_is_refused_with_the_command_that_mend
         )  # fmt: skip
         assert done.returncode != 0, words
         said = done.stdout + done.stderr
-        assert "cleanup.policy is delete, not compact" in said, words
-        assert f"--entity-name {world.prefix}log --add-config cleanup.policy=compact" in said
+        for name, (wrong, right) in WRONG.items():
+            assert f"{name} is {wrong}, not {right}" in said, words
+            assert f"--entity-name {world.prefix}log --add-config {name}={right}" in said
+        assert f"cursors has {PARTITIONS + 1} partitions, not {PARTITIONS}" in said, words
         assert "Traceback" not in said
