@@ -111,7 +111,7 @@ class StoreContract:
         info = await store.head(key_of(1))
         if store.capabilities.native_checksum:
             assert info.proves(sums)
-        assert not info.proves(checksums_of(body[:-1] + b"x"))
+        assert not info.proves(checksums_of(body[:-1] + bytes([body[-1] ^ 1])))
         assert info.differs_from(checksums_of(body[:-1])) == "size"
 
     async def test_a_taken_key_is_refused_and_unchanged(self, store: ObjectStore) -> None:
@@ -227,7 +227,7 @@ class StoreContract:
         """The client library or the wire changed a byte: the server's own check must catch it."""
         need(store, "checks_uploads")  # else the answer's checksum is compared: verify.py
         body = os.urandom(5000)
-        wrong = checksums_of(body[:-1] + b"x")
+        wrong = checksums_of(body[:-1] + bytes([body[-1] ^ 1]))
         if store.capabilities.native_checksum == "md5":
             pytest.skip("S3's library computes what it sends: see the tests of a faulty wire")
         with pytest.raises(ChecksumMismatchError):

@@ -47,7 +47,8 @@ async def nothing_written(http_world: World) -> AsyncIterator[None]:
     keys = await asyncio.to_thread(all_keys, http_world, "aws")
     yield
     assert await asyncio.to_thread(log_ends, http_world) == before
-    assert await asyncio.to_thread(all_keys, http_world, "aws") == keys
+    # A redaction of an earlier test may be carried out meanwhile; nothing may come.
+    assert not await asyncio.to_thread(all_keys, http_world, "aws") - keys
 
 
 def told(answer: Answer, status: int, code: str, case: object) -> dict[str, Any]:

@@ -156,6 +156,14 @@ async def test_both_signatures_satisfy_independent_judges(world: World) -> None:
         await client.delete(f"/v1/hooks/{made['id']}")
 
 
+def once(events: list[Heard]) -> list[Heard]:
+    """The first delivery of each event: at least once means that one may come again."""
+    first: dict[str, Heard] = {}
+    for one in events:
+        first.setdefault(one.id, one)
+    return list(first.values())
+
+
 async def test_written_present_and_present_everywhere_are_told_in_order(world: World) -> None:
     """Goal: the event types of issue point 8.
 
@@ -171,10 +179,10 @@ async def test_written_present_and_present_everywhere_are_told_in_order(world: W
         key = await world.put_blob(client, random_body(5_000))
 
         async def came() -> bool:
-            return len(everything.events(key)) >= 5 and len(single.events(key)) >= 5
+            return len(once(everything.events(key))) >= 5 and len(once(single.events(key))) >= 5
 
         await world.until(came)
-        events = everything.events(key)
+        events = once(everything.events(key))
         assert [one.document["data"]["sequence"] for one in events] == [1, 2, 3, 4, 5]
         assert [one.type for one in events] == [kinds[0], kinds[1], kinds[1], kinds[1], kinds[2]]
         present = {one.document["data"]["replica"] for one in events if one.type == kinds[1]}
@@ -185,7 +193,9 @@ async def test_written_present_and_present_everywhere_are_told_in_order(world: W
             world.replicas, "present"
         )
         assert all(place["url"].endswith(key) for place in places)
-        assert sorted(one.type for one in single.events(key)) == sorted(one.type for one in events)
+        assert sorted(one.id for one in once(single.events(key))) == sorted(
+            one.id for one in events
+        )
 
         async def is_shown() -> bool:
             found = await client.get(f"/v1/hooks/{made[0]['id']}")
