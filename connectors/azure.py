@@ -47,6 +47,7 @@ from tidestore.connectors.store import (
     ByteStream,
     Capabilities,
     ObjectInfo,
+    no_chunks,
 )
 from tidestore.schemas.checksums import Checksums
 from tidestore.schemas.objects import ObjectKey
@@ -151,6 +152,8 @@ class AzureStore:
 
     async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore."""
+        if length == 0:
+            return ByteStream(await self.head(key), no_chunks())
         options: Any = {}
         if length is not None:
             options["range"] = (start, start + length)

@@ -47,6 +47,7 @@ from tidestore.connectors.store import (
     ByteStream,
     Capabilities,
     ObjectInfo,
+    no_chunks,
 )
 from tidestore.schemas.checksums import Checksums, base64_of_hex
 from tidestore.schemas.objects import ObjectKey
@@ -199,7 +200,7 @@ class GcsStore:
         info = await self.head(key)
         end = info.size if length is None else min(info.size, start + length)
         if end <= start:
-            return ByteStream(info, _empty())
+            return ByteStream(info, no_chunks())
         url = (
             f"{self._endpoint}/storage/v1/b/{self._bucket.name}/o/"
             f"{quote(self._prefix + key, safe='')}?alt=media&generation={info.etag}"
@@ -372,9 +373,3 @@ class GcsStore:
             return account, project or account.project_id
         found, default_project = google.auth.default()
         return found, project or default_project or ""
-
-
-async def _empty() -> AsyncIterator[bytes]:
-    nothing: tuple[bytes, ...] = ()
-    for chunk in nothing:
-        yield chunk

@@ -47,6 +47,7 @@ from tidestore.connectors.store import (
     ByteStream,
     Capabilities,
     ObjectInfo,
+    no_chunks,
 )
 from tidestore.schemas.checksums import Checksums, hex_of_base64
 from tidestore.schemas.objects import PUBLIC, ObjectKey
@@ -161,6 +162,8 @@ class S3Store:
 
     async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore."""
+        if length == 0:
+            return ByteStream(await self.head(key), no_chunks())
         options: Any = {}
         if length is not None:
             options["range"] = (start, start + length)

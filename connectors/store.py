@@ -109,6 +109,13 @@ class ByteStream:
             await close()
 
 
+async def no_chunks() -> AsyncIterator[bytes]:
+    """The chunks of nothing: many servers refuse to be asked for no bytes at all."""
+    nothing: tuple[bytes, ...] = ()
+    for chunk in nothing:
+        yield chunk
+
+
 class ObjectStore(Protocol):
     """One replica's store."""
 

@@ -235,7 +235,8 @@ class StoreContract:
         assert await is_absent(store, key_of(1))
 
     @pytest.mark.parametrize(
-        ("start", "length"), [(0, 1), (0, 10), (5, 3), (9, 1), (3, None), (8, 100), (0, None)]
+        ("start", "length"),
+        [(0, 1), (0, 10), (5, 3), (9, 1), (3, None), (8, 100), (0, None), (0, 0), (4, 0)],
     )
     async def test_a_range_is_just_those_bytes(
         self, store: ObjectStore, start: int, length: int | None
@@ -246,6 +247,15 @@ class StoreContract:
         expected = body[start:] if length is None else body[start : start + length]
         assert b"".join([chunk async for chunk in stream.chunks]) == expected
         assert stream.info.size == 10
+
+    @pytest.mark.parametrize("length", [None, 0])
+    async def test_an_empty_object_is_read_as_nothing(
+        self, store: ObjectStore, length: int | None
+    ) -> None:
+        await put(store, key_of(1), b"")
+        stream = await store.get(key_of(1), length=length)
+        assert [chunk async for chunk in stream.chunks] in ([], [b""])
+        assert stream.info.size == 0
 
     async def test_a_stream_may_be_left_early(self, store: ObjectStore) -> None:
         await put(store, key_of(1), bytes(3 * 1024 * 1024))
