@@ -101,6 +101,9 @@ class FeedReader:
         self._on_news = on_news
         self.rings: dict[Place, Ring] = {}
         self._is_stopping = threading.Event()
+        # Whether anybody wants records; without that the group's share is kept and not read.
+        self._is_wanted = False
+        self._share: list[TopicPartition] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._old: Consumer | None = None
@@ -119,6 +122,10 @@ class FeedReader:
             await asyncio.to_thread(self._thread.join)
         if self._old is not None:
             await asyncio.to_thread(self._old.close)
+
+    def want(self, is_wanted: bool) -> None:
+        """Read or rest, from the next moment on. A reader at rest has no rings."""
+        self._is_wanted = is_wanted
 
     async def fetch(self, place: Place, offset: int, limit: int) -> list[FeedRecord]:
         """Up to `limit` records of a partition from an offset on; raises LogError.
@@ -171,6 +178,9 @@ class FeedReader:
                 "partition.assignment.strategy": "range",
                 "fetch.error.backoff.ms": 50,
                 "queued.max.messages.kbytes": 8 * 1024,
+                # See connectors/view.py; a hook is rung within a blink all the same.
+                "queued.min.messages": 1 if reset == "latest" else 1_000,
+                "fetch.queue.backoff.ms": 10,
             }
         )
 
@@ -181,7 +191,12 @@ class FeedReader:
             consumer = Consumer(self._client("latest"), logger=QuietLogger())
             try:
                 consumer.subscribe(self._topics, on_assign=self._assigned, on_revoke=self._revoked)
+                is_reading = False
                 while not self._is_stopping.is_set():
+                    if is_reading != self._is_wanted:
+                        is_reading = self._is_wanted
+                        if self._share:  # else it is begun when it comes
+                            self._begin(consumer)
                     first = consumer.poll(_POLL_SECONDS)
                     if first is not None:
                         self._take([first, *consumer.consume(499, 0)])
@@ -194,8 +209,16 @@ class FeedReader:
                     consumer.close()
 
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        """Begin at the end: whoever is behind fetches the rest by itself."""
+        self._share = places
+        self._begin(consumer)
+
+    def _begin(self, consumer: Consumer) -> None:
+        """Read our share from its end on, for whoever is behind fetches the rest; or read nothing.
+
+        Called again when that changes. The group knows nothing of it: our share stays ours.
+        """
         rings: dict[Place, Ring] = {}
+        places = self._share if self._is_wanted else []
         for place in places:
             _, end = consumer.get_watermark_offsets(place, timeout=10)
             place.offset = end
@@ -205,6 +228,7 @@ class FeedReader:
 
     def _revoked(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         del consumer, places
+        self._share = []
         self._on_loop(lambda: self._set_rings({}))
 
     def _take(self, messages: list[Message]) -> None:

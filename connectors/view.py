@@ -43,6 +43,7 @@ from tidestore.connectors.kafka import (
     QuietLogger,
     translate_kafka,
 )
+from tidestore.connectors.pace import SPARE_TIME
 from tidestore.connectors.provision import topic_ids
 from tidestore.connectors.view_tables import Place, ViewTables
 from tidestore.schemas.codec import PoisonedRecordError, UnknownSchemaError, decode
@@ -58,6 +59,9 @@ _RETRY_SECONDS: Final = 1.0
 # A record of an unknown schema is looked at again this often: a newer release may be running now.
 _STUCK_SECONDS: Final = 5.0
 _QUEUE_KIB: Final = 16 * 1024
+# How long records gather when the machine has no time to spare (connectors/pace.py). Whoever waits
+# for a position ends that.
+_GATHER_SECONDS: Final = 0.1
 
 _TRUNCATED: Final = frozenset(
     {
@@ -122,6 +126,7 @@ class View:
         self._stuck: dict[Place, tuple[int, float]] = {}
         self._waiters: list[tuple[dict[Place, int], asyncio.Future[None]]] = []
         self._is_stopping = threading.Event()
+        self._hurry = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tables: ViewTables | None = None
@@ -142,6 +147,7 @@ class View:
     async def stop(self) -> None:
         """Stop following and close; waiters are told that the view is gone."""
         self._is_stopping.set()
+        self._hurry.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
         if self._reader is not None:
@@ -173,6 +179,7 @@ class View:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((wanted, waiter))
+        self._hurry.set()
         if self._has(wanted):  # the thread may have committed just before the append
             self._wake()
         try:
@@ -235,6 +242,9 @@ class View:
                     "auto.offset.reset": "error",
                     "enable.partition.eof": True,
                     "fetch.error.backoff.ms": 50,
+                    # What was fetched is folded before more is asked for, so that one request
+                    # brings all that came meanwhile.
+                    "queued.min.messages": 1,
                     "fetch.queue.backoff.ms": 10,
                     "queued.max.messages.kbytes": _QUEUE_KIB,
                 }
@@ -249,8 +259,16 @@ class View:
                 self._retry_stuck(consumer)
                 if first is not None:
                     self._take([first, *consumer.consume(BATCH_RECORDS - 1, 0)], consumer)
+                    self._gather()
         finally:
             consumer.close()
+
+    def _gather(self) -> None:
+        """Leave what comes where it is for a moment, if turns are scarce and nobody waits."""
+        if SPARE_TIME.is_short() and not self._waiters:
+            self._hurry.wait(_GATHER_SECONDS)
+        if not self._is_stopping.is_set():
+            self._hurry.clear()
 
     def _places(self, consumer: Consumer) -> list[TopicPartition]:
         """Where to go on reading; raises RefoldNeededError."""

@@ -7,20 +7,26 @@ it), so the topic is declared without acknowledgements and committed by us.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
 import faust
+from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from tidestore.connectors.kafka import KafkaSettings
+from tidestore.connectors.pace import SPARE_TIME
 from tidestore.streams.credentials import credentials_of
 
 # How far the fetcher may read ahead of the agent. Inline objects have up to 32 KiB: 32 MiB.
 _BUFFER_RECORDS: Final = 1_024
 _POLL_RECORDS: Final = 500
 _METADATA_MS: Final = 5_000
+# How long records gather when the machine has no time to spare (connectors/pace.py).
+_GATHER_SECONDS: Final = 0.05
 
 RecordHandler = Callable[[str, int, int, bytes, bytes], Awaitable[None]]
 
@@ -34,7 +40,7 @@ def make_app(
     a tail that was cut and refilled may hold records below the old group's offsets (point 10).
     """
     group = name if not kafka.unclean_stops else f"{name}.u{kafka.unclean_stops}"
-    return faust.App(
+    app = faust.App(
         group,
         broker=[f"kafka://{host}" for host in kafka.bootstrap.split(",")],
         broker_credentials=credentials_of(kafka),
@@ -60,6 +66,41 @@ def make_app(
         web_enabled=False,
         datadir=str(data_folder / "faust"),
     )
+    app.transport = _Transport(app.conf.broker_consumer, app)
+    return app
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Faust's thread that fetches records; under load it gathers them.
+
+    Each hand-over to the agent's loop costs two wake-ups, each fetch a request. A node whose
+    records lie here untaken is not asked for more (aiokafka waits up to 100 ms for them to be
+    taken), so while we wait the log grows, and the next answer brings all of it.
+    """
+
+    _taken_at = 0.0
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        since = time.monotonic() - self._taken_at
+        if since < _GATHER_SECONDS and SPARE_TIME.is_short():
+            await asyncio.sleep(_GATHER_SECONDS - since)
+        found = await super()._fetch_records(*args, **kwargs)
+        if found:
+            self._taken_at = time.monotonic()
+        return found
+
+
+class _Consumer(driver.Consumer):
+    """Faust's consumer on that thread."""
+
+    def _new_consumer_thread(self) -> _ConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _Transport(driver.Transport):
+    """Faust's transport with that consumer."""
+
+    Consumer = _Consumer
 
 
 def add_agent(app: faust.App, topic: str, handle: RecordHandler) -> None:

@@ -111,6 +111,7 @@ class Dispatcher:
         self._assigned = places
         self._holdings.assign({partition for _, partition in places})
         self._reconcile()
+        self._on_news(places)  # rings begin anew: what came before them has to be fetched
 
     def _on_news(self, places: set[Place]) -> None:
         for (_, place), (_, pump, _) in self._pumps.items():
@@ -134,6 +135,7 @@ class Dispatcher:
         held = set(self._holdings.held)
         hooks = {hook.hook_id: hook for hook in self._book.all() if hook.is_active}
         self._bench.lanes.keep(set(hooks))
+        self._reader.want(bool(hooks))
         wanted = {
             (hook.hook_id, (topic, partition))
             for hook in hooks.values()

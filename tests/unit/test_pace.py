@@ -1,0 +1,59 @@
+"""The pace of readers: nothing waits while cores are free."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from tidestore.connectors import pace
+
+
+class _Machine:
+    """Cores that are so busy; their clock and ours are moved by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.idle, self.busy = 100.0, 0.0, 0.0
+        monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(pace, "psutil", SimpleNamespace(cpu_times=self._times))
+
+    def pass_time(self, seconds: float, *, idle_share: float) -> None:
+        self.now += seconds
+        self.idle += 2 * seconds * idle_share
+        self.busy += 2 * seconds * (1 - idle_share)
+
+    def _times(self) -> object:
+        return _Times((self.busy, 0.0, 0.0, self.idle, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+
+
+class _Times(tuple[float, ...]):
+    @property
+    def idle(self) -> float:
+        return self[3]
+
+
+def test_time_is_short_when_the_cores_hardly_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: gathering is for saturated machines only.
+
+    Method: shares of idle time on either side of the bound, one after another.
+    """
+    machine, spare = _Machine(monkeypatch), pace.SpareTime()
+    assert not spare.is_short(), "nothing is known yet"
+    for share, expected in ((0.02, True), (0.5, False), (0.14, True), (0.16, False)):
+        machine.pass_time(0.25, idle_share=share)
+        assert spare.is_short() is expected, share
+
+
+def test_an_old_share_says_nothing_about_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: the first record after a quiet hour of a busy neighbour does not wait.
+
+    Method: a long time without a question, all of it saturated, then one.
+    """
+    machine, spare = _Machine(monkeypatch), pace.SpareTime()
+    spare.is_short()
+    machine.pass_time(3_600, idle_share=0.0)
+    assert not spare.is_short()
+    machine.pass_time(0.3, idle_share=0.0)
+    assert spare.is_short()
+    machine.pass_time(0.1, idle_share=1.0)
+    assert spare.is_short(), "looked at a few times a second at most"
