@@ -123,7 +123,7 @@ class FeedReader:
         if self._old is not None:
             await asyncio.to_thread(self._old.close)
 
-    def want(self, is_wanted: bool) -> None:
+    def want(self, *, is_wanted: bool) -> None:
         """Read or rest, from the next moment on. A reader at rest has no rings."""
         self._is_wanted = is_wanted
 

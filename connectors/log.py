@@ -17,6 +17,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -40,7 +41,9 @@ LOGGER: Final = logging.getLogger("tidestore.log")
 # A write that is not in the log after this long is answered with 503 and may be sent again.
 APPEND_SECONDS_MAX: Final = 20
 # Waiting for others to fill a batch costs latency on an idle system: 1 ms is less than a fetch.
-_LINGER_MS: Final = 1
+LINGER_MS: Final = 1
+# For receipts and announcements, on which nobody's request waits.
+LONG_LINGER_MS: Final = 5
 # What may lie in librdkafka's queue. A full queue makes callers wait, then fail: never grow.
 _QUEUE_KIB: Final = 64 * 1024
 _POLL_SECONDS: Final = 0.2
@@ -58,10 +61,19 @@ class Appended:
 
 
 class LogWriter:
-    """Appends events. Belongs to the event loop it was started on."""
+    """Appends events. Belongs to the event loop it was started on.
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    A patient writer keeps what it was given until a broker takes it, however long that is; its
+    appends wait as long. Only so can records be sent without waiting for the one before: one that
+    expired in the queue would let the next one overtake it.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, *, linger_ms: int = LINGER_MS, is_patient: bool = False
+    ) -> None:
         self._settings = settings
+        self._linger_ms = linger_ms
+        self._is_patient = is_patient
         self._producer: Producer | None = None
         self._broken: list[Producer] = []
         self._thread: threading.Thread | None = None
@@ -98,6 +110,27 @@ class LogWriter:
 
     async def append_bytes(self, topic: str, partition: int, key: bytes, value: bytes) -> Appended:
         """Append a record that is encoded already."""
+        return await self._confirmed(await self._produce(topic, partition, key, value))
+
+    async def append_row(
+        self, topic: str, partition: int, key: str, events: Sequence[Event]
+    ) -> Appended:
+        """Append several events in their order; where the last one came to stand.
+
+        For patient writers. Raises LogError if one of them failed: then all have to be said again,
+        and what got there is there twice.
+        """
+        assert self._is_patient, "a record that expires lets the next one overtake it"  # noqa: S101
+        reports = [
+            await self._produce(topic, partition, key.encode(), encode(event)) for event in events
+        ]
+        placed = [await self._confirmed(report) for report in reports]
+        return placed[-1]
+
+    async def _produce(
+        self, topic: str, partition: int, key: bytes, value: bytes
+    ) -> asyncio.Future[Appended]:
+        """Queue a record; waits, for a while, as long as the queue is full."""
         assert self._loop is not None, "start() comes first"  # noqa: S101
         report: asyncio.Future[Appended] = self._loop.create_future()
         deadline = self._loop.time() + APPEND_SECONDS_MAX
@@ -113,13 +146,18 @@ class LogWriter:
                     partition=partition,
                     on_delivery=partial(self._reported, report),
                 )
-                break
             except BufferError:
                 if self._loop.time() > deadline:
                     raise LogUnavailableError("the queue to the broker stayed full") from None
                 await asyncio.sleep(0.02)
             except KafkaException as error:
                 raise translate_kafka(error) from None
+            else:
+                return report
+
+    async def _confirmed(self, report: asyncio.Future[Appended]) -> Appended:
+        if self._is_patient:
+            return await report  # ends with the broker's word, or with the producer
         try:
             # librdkafka reports every message within its limit; this is for when it does not.
             return await asyncio.wait_for(report, APPEND_SECONDS_MAX + _GRACE_SECONDS)
@@ -171,8 +209,9 @@ class LogWriter:
                 {
                     "acks": "all",
                     "enable.idempotence": True,
-                    "linger.ms": _LINGER_MS,
-                    "delivery.timeout.ms": APPEND_SECONDS_MAX * 1000,
+                    "linger.ms": self._linger_ms,
+                    # 0 is without end
+                    "delivery.timeout.ms": 0 if self._is_patient else APPEND_SECONDS_MAX * 1000,
                     "message.max.bytes": RECORD_BYTES_MAX,
                     "queue.buffering.max.kbytes": _QUEUE_KIB,
                     "compression.type": "lz4",

@@ -61,7 +61,7 @@ _STUCK_SECONDS: Final = 5.0
 _QUEUE_KIB: Final = 16 * 1024
 # How long records gather when the machine has no time to spare (connectors/pace.py). Whoever waits
 # for a position ends that.
-_GATHER_SECONDS: Final = 0.1
+GATHER_SECONDS: Final = 0.1
 
 _TRUNCATED: Final = frozenset(
     {
@@ -117,11 +117,14 @@ class View:
         fold: Fold,
         settings: KafkaSettings,
         topics: Iterable[str],
+        *,
+        gather_seconds: float = GATHER_SECONDS,
     ) -> None:
         self._path = path
         self._fold = fold
         self._settings = settings
         self._topics = list(topics)
+        self._gather_seconds = gather_seconds
         self._ends: dict[Place, int] = {}
         self._stuck: dict[Place, tuple[int, float]] = {}
         self._waiters: list[tuple[dict[Place, int], asyncio.Future[None]]] = []
@@ -266,7 +269,7 @@ class View:
     def _gather(self) -> None:
         """Leave what comes where it is for a moment, if turns are scarce and nobody waits."""
         if SPARE_TIME.is_short() and not self._waiters:
-            self._hurry.wait(_GATHER_SECONDS)
+            self._hurry.wait(self._gather_seconds)
         if not self._is_stopping.is_set():
             self._hurry.clear()
 

@@ -26,13 +26,19 @@ _BUFFER_RECORDS: Final = 1_024
 _POLL_RECORDS: Final = 500
 _METADATA_MS: Final = 5_000
 # How long records gather when the machine has no time to spare (connectors/pace.py).
-_GATHER_SECONDS: Final = 0.05
+GATHER_SECONDS: Final = 0.05
 
 RecordHandler = Callable[[str, int, int, bytes, bytes], Awaitable[None]]
 
 
 def make_app(
-    name: str, kafka: KafkaSettings, *, worker_id: str, session_seconds: float, data_folder: Path
+    name: str,
+    kafka: KafkaSettings,
+    *,
+    worker_id: str,
+    session_seconds: float,
+    data_folder: Path,
+    gather_seconds: float = GATHER_SECONDS,
 ) -> faust.App:
     """An app that is one consumer group. Must be called on the loop that will run it.
 
@@ -67,6 +73,7 @@ def make_app(
         datadir=str(data_folder / "faust"),
     )
     app.transport = _Transport(app.conf.broker_consumer, app)
+    app.transport.gather_seconds = gather_seconds
     return app
 
 
@@ -81,9 +88,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
     _taken_at = 0.0
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        gather = self.consumer.transport.gather_seconds  # type: ignore[attr-defined]
         since = time.monotonic() - self._taken_at
-        if since < _GATHER_SECONDS and SPARE_TIME.is_short():
-            await asyncio.sleep(_GATHER_SECONDS - since)
+        if since < gather and SPARE_TIME.is_short():
+            await asyncio.sleep(gather - since)
         found = await super()._fetch_records(*args, **kwargs)
         if found:
             self._taken_at = time.monotonic()
@@ -101,6 +109,7 @@ class _Transport(driver.Transport):
     """Faust's transport with that consumer."""
 
     Consumer = _Consumer
+    gather_seconds = GATHER_SECONDS
 
 
 def add_agent(app: faust.App, topic: str, handle: RecordHandler) -> None:

@@ -15,13 +15,13 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
 from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.kafka import LogError
-from tidestore.connectors.log import LogWriter
+from tidestore.connectors.log import LONG_LINGER_MS, LogWriter
 from tidestore.connectors.provision import provision
 from tidestore.connectors.view import View
 from tidestore.schemas.events import ChangeAnnounced, ObjectRedacted, ObjectWritten
@@ -40,6 +40,9 @@ T = TypeVar("T")
 
 _RECORD_PAUSE_SECONDS: Final = 1.0
 _MEMORIES_MAX: Final = 5_000
+# While the machine has no time to spare, copies come first, and what is announced a moment later is
+# announced together: by then most of what is to be said of a key is so.
+_GATHER_SECONDS: Final = 0.3
 
 
 class Announcer:
@@ -55,7 +58,7 @@ class Announcer:
         self._holdings = holdings
         self._addresses = {str(item.name): item.address for item in settings.replicas}
         self._busy: dict[str, asyncio.Future[None]] = {}
-        # Announcements that are confirmed and not folded yet: topic, partition, offset, record.
+        # The last announcements that were confirmed: topic, partition, offset, record.
         self._recent: dict[str, tuple[str, int, int, ChangeAnnounced]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -64,16 +67,16 @@ class Announcer:
         if isinstance(event, ObjectRedacted):
             return
         async with self._alone(event.key):
-            if self._last(event.key) is None:
-                first = first_announcement(
+            last, owed = self._last(event.key), []
+            if last is None:
+                last = first_announcement(
                     event,
                     log_offset,
                     name=_name_of(event),
                     expected=tuple(str(item.name) for item in self._settings.replicas),
                 )
-                if not await self._say(first):
-                    return
-            await self._catch_up(event.key)
+                owed.append(last)
+            await self._say(event.key, [*owed, *self._owed(last)])
 
     async def hand_over(self, event: ObjectWritten, log_offset: int, lease_ms: int) -> bool:
         """Nothing else remembers an announcement: its record stays unfinished until it is made."""
@@ -117,8 +120,8 @@ class Announcer:
             async with self._alone(late.key):
                 # The late one itself when nothing else is known: it may be the true owner's word,
                 # overtaken by a claim of somebody who woke up. What followed it is found anew.
-                if await self._say(self._last(late.key) or late):
-                    await self._catch_up(late.key)
+                last = self._last(late.key) or late
+                await self._say(late.key, [last, *self._owed(last)])
 
         task = asyncio.create_task(again())
         self._tasks.add(task)
@@ -135,17 +138,22 @@ class Announcer:
 
     async def _catch_up(self, key: str) -> None:
         last = self._last(key)
-        if last is None:  # its log record comes, and looks at the copies then
-            return
+        if last is not None:  # else its log record comes, and looks at the copies then
+            await self._say(key, self._owed(last))
+
+    def _owed(self, last: ChangeAnnounced) -> list[ChangeAnnounced]:
+        """What is so and was not announced yet, in the order in which it is to be."""
+        key = last.key
         urls = {name: address.native_url(key) for name, address in self._addresses.items()}
-        for change in announcements(last, self._queries.copies(key), urls):
-            if not await self._say(change):
-                return
+        return announcements(last, self._queries.copies(key), urls)
 
     def _last(self, key: str) -> ChangeAnnounced | None:
         memory = self._recent.get(key)
         if memory is not None:
             topic, partition, offset, record = memory
+            # While we hold the partition under the same claim nobody else's word counts.
+            if self._holdings[topic].stamp(partition) == record.claim:
+                return record
             if self._view.offset_next(topic, partition) <= offset:
                 return record
             del self._recent[key]
@@ -155,29 +163,33 @@ class Announcer:
         parts = find_key_parts(key)
         return self._settings.topics.changes(parts.dataset) if parts is not None else ""
 
-    async def _say(self, change: ChangeAnnounced) -> bool:
-        """Append until confirmed; False when the partition is not ours any more."""
-        topic = self._topic_of(change.key)
-        partition = partition_of(change.key, self._settings.topics.partitions)
+    async def _say(self, key: str, changes: Sequence[ChangeAnnounced]) -> None:
+        """Append until confirmed, or until the partition is not ours any more.
+
+        Killed in between: some of them are in the log, and the next owner goes on from there.
+        """
+        topic = self._topic_of(key)
+        partition = partition_of(key, self._settings.topics.partitions)
         holdings = self._holdings.get(topic)
         if holdings is None:
-            LOGGER.error("%s is of a dataset that is not configured", change.key)
-            return True
-        while True:
+            LOGGER.error("%s is of a dataset that is not configured", key)
+            return
+        while changes:
             stamp = await holdings.await_stamp(partition)
             if stamp is None:
-                return False
-            stamped = replace(change, claim=stamp, announced_at_ms=int(time.time() * 1000))
+                return
+            now_ms = int(time.time() * 1000)
+            stamped = [replace(change, claim=stamp, announced_at_ms=now_ms) for change in changes]
             try:
-                placed = await self._writer.append(topic, partition, change.key, stamped)
+                placed = await self._writer.append_row(topic, partition, key, stamped)
             except LogError as error:
-                LOGGER.warning("cannot announce %s yet: %s", change.key, error)
+                LOGGER.warning("cannot announce %s yet: %s", key, error)
                 await asyncio.sleep(_RECORD_PAUSE_SECONDS)
                 continue
-            self._recent[change.key] = (topic, partition, placed.offset, stamped)
+            self._recent[key] = (topic, partition, placed.offset, stamped[-1])
             if len(self._recent) > _MEMORIES_MAX:
                 self._forget_folded()
-            return True
+            return
 
     def _forget_folded(self) -> None:
         self._recent = {
@@ -227,7 +239,7 @@ class FeedsWorker:
         replicas = [(item.name, item.incarnation) for item in settings.replicas]
         specs = topics.specs(replicas, list(settings.datasets))
         await provision(settings.kafka, specs, replication=topics.replication)
-        writer = LogWriter(settings.kafka)
+        writer = LogWriter(settings.kafka, linger_ms=LONG_LINGER_MS, is_patient=True)
         await writer.start()
         self._stack.push_async_callback(writer.stop)
         loop = asyncio.get_running_loop()
@@ -238,7 +250,13 @@ class FeedsWorker:
         )
         feeds = [topics.changes(dataset) for dataset in settings.datasets]
         copies = [topics.copies(name, life) for name, life in replicas]
-        view = View(settings.data_folder / "feeds.sqlite", fold, settings.kafka, [*feeds, *copies])
+        view = View(
+            settings.data_folder / "feeds.sqlite",
+            fold,
+            settings.kafka,
+            [*feeds, *copies],
+            gather_seconds=_GATHER_SECONDS,
+        )
         await view.start()
         self._stack.push_async_callback(view.stop)
         worker = f"{self._name}/{os.getpid()}"
@@ -265,6 +283,7 @@ class FeedsWorker:
             worker_id=settings.worker_id,
             session_seconds=settings.session_seconds,
             data_folder=settings.data_folder,
+            gather_seconds=_GATHER_SECONDS,
         )
         await self._member.start()
         LOGGER.info("%s: ready", self._name)

@@ -72,6 +72,8 @@ class FeedsFold:
     def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
         """See Fold."""
         self._touched, self._claims, self._late = [], [], []
+        # Each announcement carries the whole state: of several, the last one says it all.
+        newest: dict[str, tuple[int, ChangeAnnounced]] = {}
         claims = {(topic, p): offset for topic, p, offset in db.execute("SELECT * FROM claims")}
         keys = OverruledKeys(db)
         for record in records:
@@ -89,10 +91,12 @@ class FeedsFold:
             elif isinstance(event, ChangeAnnounced):
                 if event.claim >= claims.get(place, 0):
                     keys.said(*place, event.key)
-                    self._fold_change(db, record.partition, event)
+                    newest[event.key] = (record.partition, event)
                 else:
                     keys.late_in_order(*place, event.key, event)
                     self._late.append((*place, event))
+        for partition, change in newest.values():
+            self._fold_change(db, partition, change)
         keys.store()
 
     def folded(self, records: Sequence[Folded]) -> None:

@@ -17,7 +17,7 @@ import faust
 from faust.types import TP
 
 from tidestore.connectors.kafka import KafkaSettings
-from tidestore.streams.app import add_agent, commit, make_app
+from tidestore.streams.app import GATHER_SECONDS, add_agent, commit, make_app
 from tidestore.streams.intake import Intake
 
 LOGGER: Final = logging.getLogger("tidestore.member")
@@ -54,6 +54,7 @@ class GroupMember:
         worker_id: str,
         session_seconds: float,
         data_folder: Path,
+        gather_seconds: float = GATHER_SECONDS,
     ) -> None:
         self._topic = topic
         self._intake = intake
@@ -66,6 +67,7 @@ class GroupMember:
             worker_id=worker_id,
             session_seconds=session_seconds,
             data_folder=data_folder,
+            gather_seconds=gather_seconds,
         )
         add_agent(self._app, topic, intake.take)
         self._app.on_partitions_revoked.connect(self._revoked)  # type: ignore[arg-type]

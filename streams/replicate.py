@@ -18,7 +18,7 @@ from typing import Final
 
 from tidestore.connectors.breaker import BreakingStore
 from tidestore.connectors.holdings import Holdings
-from tidestore.connectors.log import LogWriter
+from tidestore.connectors.log import LONG_LINGER_MS, LogWriter
 from tidestore.connectors.opening import open_patiently
 from tidestore.connectors.provision import provision
 from tidestore.connectors.registry import make_store
@@ -60,7 +60,7 @@ class ReplicateWorker:
         await provision(settings.kafka, topics.specs(replicas, []), replication=topics.replication)
         stores = [await self._open_store(item.name) for item in self._settings.replicas]
         target = next(store for store in stores if store.name == identity.replica)
-        writer = LogWriter(settings.kafka)
+        writer = LogWriter(settings.kafka, linger_ms=LONG_LINGER_MS)
         await writer.start()
         self._stack.push_async_callback(writer.stop)
         loop = asyncio.get_running_loop()

@@ -135,7 +135,7 @@ class Dispatcher:
         held = set(self._holdings.held)
         hooks = {hook.hook_id: hook for hook in self._book.all() if hook.is_active}
         self._bench.lanes.keep(set(hooks))
-        self._reader.want(bool(hooks))
+        self._reader.want(is_wanted=bool(hooks))
         wanted = {
             (hook.hook_id, (topic, partition))
             for hook in hooks.values()
