@@ -27,6 +27,8 @@ _POLL_RECORDS: Final = 500
 _METADATA_MS: Final = 5_000
 # How long records gather when the machine has no time to spare (connectors/pace.py).
 GATHER_SECONDS: Final = 0.05
+# For what nobody's copy waits for.
+LONG_GATHER_SECONDS: Final = 0.3
 
 RecordHandler = Callable[[str, int, int, bytes, bytes], Awaitable[None]]
 

@@ -29,6 +29,7 @@ from tidestore.schemas.manifests import read_file_manifest
 from tidestore.schemas.objects import Kind, MalformedError, find_key_parts
 from tidestore.schemas.topics import partition_of
 from tidestore.streams.announce import announcements, first_announcement
+from tidestore.streams.app import LONG_GATHER_SECONDS
 from tidestore.streams.feeds_view import FeedsFold, FeedsQueries, Touched
 from tidestore.streams.intake import Intake
 from tidestore.streams.member import Assignee, GroupMember
@@ -40,9 +41,6 @@ T = TypeVar("T")
 
 _RECORD_PAUSE_SECONDS: Final = 1.0
 _MEMORIES_MAX: Final = 5_000
-# While the machine has no time to spare, copies come first, and what is announced a moment later is
-# announced together: by then most of what is to be said of a key is so.
-_GATHER_SECONDS: Final = 0.3
 
 
 class Announcer:
@@ -250,12 +248,14 @@ class FeedsWorker:
         )
         feeds = [topics.changes(dataset) for dataset in settings.datasets]
         copies = [topics.copies(name, life) for name, life in replicas]
+        # While the machine has no time to spare, copies come first, and what is announced a moment
+        # later is announced together: by then most of what is to be said of a key is so.
         view = View(
             settings.data_folder / "feeds.sqlite",
             fold,
             settings.kafka,
             [*feeds, *copies],
-            gather_seconds=_GATHER_SECONDS,
+            gather_seconds=LONG_GATHER_SECONDS,
         )
         await view.start()
         self._stack.push_async_callback(view.stop)
@@ -283,7 +283,7 @@ class FeedsWorker:
             worker_id=settings.worker_id,
             session_seconds=settings.session_seconds,
             data_folder=settings.data_folder,
-            gather_seconds=_GATHER_SECONDS,
+            gather_seconds=LONG_GATHER_SECONDS,
         )
         await self._member.start()
         LOGGER.info("%s: ready", self._name)

@@ -24,6 +24,7 @@ from tidestore.connectors.provision import provision
 from tidestore.connectors.registry import make_store
 from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view import View
+from tidestore.streams.app import GATHER_SECONDS, LONG_GATHER_SECONDS
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
 from tidestore.streams.intake import Intake
 from tidestore.streams.lanes import Lanes
@@ -103,6 +104,7 @@ class ReplicateWorker:
             worker_id=settings.worker_id,
             session_seconds=settings.session_seconds,
             data_folder=settings.data_folder,
+            gather_seconds=LONG_GATHER_SECONDS if settings.is_origin else GATHER_SECONDS,
         )
         self._driving = asyncio.create_task(self._lanes.run())
         await self._member.start()

@@ -42,6 +42,8 @@ class WorkerSettings:
     # 300 MB, and are eight objects of the largest small size.
     copies_in_flight: int = 32
     copy_bytes_in_flight: int = 64 * 1024 * 1024
+    # The origin's worker has nothing to copy: it may take its time.
+    is_origin: bool = False
     # Large objects at once: two keep both ends busy; more only cost memory (design section 7).
     large_in_flight: int = 2
 

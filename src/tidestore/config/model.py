@@ -82,6 +82,7 @@ class Config:
             replicas=self._replicas,
             data_folder=self.data_folder / f"worker-{replica}-{worker_id}",
             worker_id=worker_id,
+            is_origin=mine.name == self.origin,
         )
 
     def feeds(self, worker_id: str = "0") -> FeedsSettings:
