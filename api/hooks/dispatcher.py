@@ -77,6 +77,7 @@ class Dispatcher:
             reader=self._reader,
             sender=book.sender,
             generation=self._topics.generation,
+            replay_ms=self._topics.windows.replay_ms,
             save=self._save,
             tell=self._tell,
             switch_off=self._switch_off,

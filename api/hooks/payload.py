@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from tidestore.schemas.events import ChangeAnnounced, HookSaved
+from tidestore.schemas.events import ChangeAnnounced, ChangeType, CopyState, HookSaved
 from tidestore.schemas.objects import find_key_parts
 
 ALL_EVENTS = "*"
@@ -13,19 +13,40 @@ PING = "ping"
 _ZEN = "Every shore has the same sea."
 
 
-def matches(hook: HookSaved, change: ChangeAnnounced) -> bool:
-    """Whether a hook wants a change: by dataset and type."""
+def matches(hook: HookSaved, change: ChangeAnnounced, *, is_summary: bool = False) -> bool:
+    """Whether a hook wants a change: by dataset and type.
+
+    A summary stands for all that was said of its key before, and may be all that compaction left:
+    it is for everyone who asked for any of that.
+    """
     parts = find_key_parts(change.key)
     if parts is None or parts.dataset != hook.dataset:
         return False
-    return change.type in hook.events or ALL_EVENTS in hook.events
+    types = _types_told(change) if is_summary else {change.type}
+    return ALL_EVENTS in hook.events or not types.isdisjoint(hook.events)
 
 
-def render(change: ChangeAnnounced, generation: int, partition: int) -> bytes:
+def _types_told(change: ChangeAnnounced) -> set[str]:
+    """The types of all that must have been announced of a key for its state to be this one."""
+    states = {place.state for place in change.copies}
+    told: set[str] = {change.type, ChangeType.WRITTEN}
+    if CopyState.PRESENT in states:
+        told.add(ChangeType.PRESENT)
+    if CopyState.PARKED in states:
+        told.add(ChangeType.PARKED)
+    if change.is_everywhere:
+        told.add(ChangeType.PRESENT_EVERYWHERE)
+    return told
+
+
+def render(
+    change: ChangeAnnounced, generation: int, partition: int, *, is_summary: bool = False
+) -> bytes:
     """The body of a delivery: {type, timestamp, data}, as Standard Webhooks have it.
 
     `data.sequence` counts the changes of the key and `data.log_position` is where its write stands,
-    so a receiver can drop what is older than what it has.
+    so a receiver can drop what is older than what it has. `data.summary` says that changes before
+    this one may be missing (R9).
     """
     parts = find_key_parts(change.key)
     data: dict[str, object] = {
@@ -54,6 +75,8 @@ def render(change: ChangeAnnounced, generation: int, partition: int) -> bytes:
         data["kind"], data["dataset"] = parts.kind.value, parts.dataset
         if parts.uuid:
             data["uuid"], data["version"] = parts.uuid, parts.version
+    if is_summary:
+        data["summary"] = True
     for name in ("replica", "name", "reason"):
         value = getattr(change, name)
         if value is not None:

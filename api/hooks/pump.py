@@ -48,6 +48,8 @@ class Bench:
     reader: FeedReader
     sender: WebhookSender
     generation: int
+    # What is older than this may be all that compaction left of its key (R9).
+    replay_ms: int
     save: Callable[[CursorMoved], Awaitable[bool]]
     tell: Callable[[DeliveryAttempted], Awaitable[None]]
     switch_off: Callable[[HookSaved], Awaitable[None]]
@@ -115,8 +117,9 @@ class Pump:
             await asyncio.sleep(60)
         event = record.event
         if isinstance(event, ChangeAnnounced) and self._is_valid(event):
-            if matches(self._hook, event):
-                await self._deliver(event, record.offset)
+            is_summary = event.announced_at_ms < time.time() * 1000 - self._bench.replay_ms
+            if matches(self._hook, event, is_summary=is_summary):
+                await self._deliver(event, record.offset, is_summary=is_summary)
         elif event is not None and type(event).__name__ == "PartitionClaimed":
             self._newest_claims = record.offset
         self._cursor = replace(
@@ -127,10 +130,10 @@ class Pump:
         """Whether this is not the late word of a frozen feeds worker (design point 4)."""
         return event.claim >= self._newest_claims
 
-    async def _deliver(self, change: ChangeAnnounced, offset: int) -> None:
+    async def _deliver(self, change: ChangeAnnounced, offset: int, *, is_summary: bool) -> None:
         """Try until it is taken, or let go after a week; every failure is durable."""
         hook = self._hook
-        body = render(change, self._bench.generation, self._place[1])
+        body = render(change, self._bench.generation, self._place[1], is_summary=is_summary)
         attempt = self._cursor.attempt if self._cursor.offset_next == offset else 0
         if attempt and self._cursor.next_try_at_ms:
             await asyncio.sleep(max(0.0, self._cursor.next_try_at_ms / 1000 - time.time()))

@@ -19,7 +19,7 @@ from tidestore.api.hooks.schedule import (
 from tidestore.api.hooks.seal import Seal
 from tidestore.api.problems import Problem
 from tidestore.connectors.credentials import Secret
-from tidestore.schemas.events import ChangeAnnounced, HookSaved
+from tidestore.schemas.events import ChangeAnnounced, ChangeType, CopyState, HookSaved
 
 _WEEK = 7 * 24 * 3600
 
@@ -96,6 +96,25 @@ def test_a_hook_gets_what_it_asked_for_in_its_dataset() -> None:
     assert matches(only, replace(_CHANGE, type="object.written"))
     assert not matches(replace(_HOOK, dataset="other"), _CHANGE)
     assert not matches(_HOOK, replace(_CHANGE, key="no key"))
+
+
+def test_a_summary_is_for_whoever_asked_for_anything_it_stands_for() -> None:
+    """Goal: R9 beyond the window. Method: the last word of a key, and hooks for what led to it."""
+    assert isinstance(_CHANGE, ChangeAnnounced)
+    assert isinstance(_HOOK, HookSaved)
+    place = replace(_CHANGE.copies[0], state=CopyState.PRESENT)
+    last = replace(_CHANGE, type="object.present", copies=(place,), is_everywhere=False)
+    hooks = {name: replace(_HOOK, events=(name,)) for name in ChangeType}
+    told = {name for name, hook in hooks.items() if matches(hook, last, is_summary=True)}
+    assert told == {"object.written", "object.present"}
+    assert {name for name, hook in hooks.items() if matches(hook, last)} == {"object.present"}
+    everywhere = replace(last, type="object.present_everywhere", is_everywhere=True)
+    assert matches(hooks[ChangeType.PRESENT_EVERYWHERE], everywhere, is_summary=True)
+    parked = replace(last, copies=(replace(place, state=CopyState.PARKED),))
+    assert matches(hooks[ChangeType.PARKED], parked, is_summary=True)
+    assert not matches(replace(_HOOK, dataset="other"), last, is_summary=True)
+    assert json.loads(render(last, 1, 5, is_summary=True))["data"]["summary"] is True
+    assert "summary" not in json.loads(render(last, 1, 5))["data"]
 
 
 def test_a_body_is_the_same_at_every_attempt_and_says_where_the_write_stands() -> None:

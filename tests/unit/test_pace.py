@@ -27,6 +27,8 @@ class _Machine:
 
 
 class _Times(tuple[float, ...]):
+    __slots__ = ()
+
     @property
     def idle(self) -> float:
         return self[3]
