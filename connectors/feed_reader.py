@@ -124,7 +124,7 @@ class FeedReader:
             await asyncio.to_thread(self._old.close)
 
     def want(self, *, is_wanted: bool) -> None:
-        """Read or rest, from the next moment on. A reader at rest has no rings."""
+        """Read or rest, from the next moment on. A reader at rest has its share and no rings."""
         self._is_wanted = is_wanted
 
     async def fetch(self, place: Place, offset: int, limit: int) -> list[FeedRecord]:
@@ -204,7 +204,7 @@ class FeedReader:
                 LOGGER.warning("cannot follow the feed, trying again: %s", error)
                 self._is_stopping.wait(1.0)
             finally:
-                self._on_loop(lambda: self._set_rings({}))
+                self._on_loop(lambda: self._set_rings({}, set()))
                 with contextlib.suppress(KafkaException, RuntimeError):
                     consumer.close()
 
@@ -218,18 +218,19 @@ class FeedReader:
         Called again when that changes. The group knows nothing of it: our share stays ours.
         """
         rings: dict[Place, Ring] = {}
+        share: set[Place] = {(place.topic, place.partition) for place in self._share}
         places = self._share if self._is_wanted else []
         for place in places:
             _, end = consumer.get_watermark_offsets(place, timeout=10)
             place.offset = end
             rings[place.topic, place.partition] = Ring(end, end)
         consumer.assign(places)
-        self._on_loop(lambda: self._set_rings(rings))
+        self._on_loop(lambda: self._set_rings(rings, share))
 
     def _revoked(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         del consumer, places
         self._share = []
-        self._on_loop(lambda: self._set_rings({}))
+        self._on_loop(lambda: self._set_rings({}, set()))
 
     def _take(self, messages: list[Message]) -> None:
         records: list[tuple[Place, FeedRecord]] = []
@@ -252,9 +253,9 @@ class FeedReader:
 
     # On the event loop: rings are read and changed there alone.
 
-    def _set_rings(self, rings: dict[Place, Ring]) -> None:
+    def _set_rings(self, rings: dict[Place, Ring], share: set[Place]) -> None:
         self.rings = rings
-        self._on_assigned(set(rings))
+        self._on_assigned(share)
 
     def _receive(self, records: list[tuple[Place, FeedRecord]]) -> None:
         news: set[Place] = set()

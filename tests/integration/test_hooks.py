@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -17,8 +16,6 @@ from tests.servers.processes import free_port
 from tests.servers.receiver import Heard, Receiver, hook
 from tests.world import TOKEN, World, random_body
 from tidestore.client import ClientError
-from tidestore.connectors.log import LogWriter
-from tidestore.schemas.events import ChangeAnnounced
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 
@@ -243,45 +240,6 @@ async def test_a_ping_is_sent_when_a_hook_is_made_and_when_asked(world: World) -
             return [getattr(one, "change_type", "") for one in found] == ["ping", "ping"]
 
         await world.until(is_logged)
-        await call(world, "DELETE", f"/v1/hooks/{made['id']}")
-
-
-async def test_what_is_older_than_the_window_comes_as_a_summary(world: World) -> None:
-    """Goal: R9: a hook further behind than the window gets each key's state, marked.
-
-    Method: the last word of a key said again as if eight days ago, as compaction leaves it, and a
-    hook that asked only for what was said before it; a young one beside it is no summary.
-    """
-    async with Receiver() as receiver, world.client() as client:
-        made = await client.post("/v1/hooks", hook(receiver.url, "object.written"))
-        key = await world.put_blob(client, random_body(10))
-
-        async def is_everywhere() -> bool:
-            said = [r.event for r in world.records("changes.public") if r.key == key]
-            types = [event.type for event in said if isinstance(event, ChangeAnnounced)]
-            return bool(receiver.events(key)) and "object.present_everywhere" in types
-
-        await world.until(is_everywhere)
-        assert "summary" not in receiver.events(key)[0].document["data"]
-        *_, last = [r for r in world.records("changes.public") if r.key == key]
-        assert isinstance(last.event, ChangeAnnounced)
-        old = replace(last.event, announced_at_ms=last.event.announced_at_ms - 8 * 24 * 3_600_000)
-        writer = LogWriter(world.kafka_settings)
-        await writer.start()
-        await writer.append(last.topic, last.partition, key, old)
-        await writer.stop()
-
-        def summaries() -> list[Heard]:
-            return [one for one in receiver.events(key) if "summary" in one.document["data"]]
-
-        async def came() -> bool:
-            return bool(summaries())
-
-        await world.until(came)
-        told = summaries()[0].document
-        assert told["type"] == "object.present_everywhere"
-        assert told["data"]["summary"] is True
-        assert told["data"]["sequence"] == last.event.sequence
         await call(world, "DELETE", f"/v1/hooks/{made['id']}")
 
 

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -17,9 +18,11 @@ from aiohttp import web
 from tests.conftest import Servers
 from tests.servers.kafka import TestKafka
 from tests.servers.receiver import Heard, Receiver, hang, hook
-from tests.world import TOKEN, World, random_body, replica_on
+from tests.world import PARTITIONS, TOKEN, World, random_body, replica_on
 from tidestore.client import ClientError
-from tidestore.schemas.events import PartitionClaimed
+from tidestore.connectors.log import LogWriter
+from tidestore.schemas.events import ChangeAnnounced, PartitionClaimed
+from tidestore.schemas.topics import partition_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
 
@@ -98,6 +101,48 @@ def check_order(receiver: Receiver) -> None:
     for key, found in sequences.items():
         assert found == sorted(found), f"{key} was told out of order: {found}"
         assert len(found) == len(set(found)), f"{key}: one sequence, two ids"
+
+
+async def test_what_is_older_than_the_window_comes_as_a_summary(shared: World) -> None:
+    """Goal: R9: a hook further behind than the window gets each key's state, marked.
+
+    Method: the last word of a key said again as if eight days ago, as compaction leaves it, and a
+    hook that asked only for what was said before it; the young one is no summary.
+    """
+    async with Receiver() as receiver, shared.client() as client:
+        made = await client.post("/v1/hooks", hook(receiver.url, "object.written"))
+        key = await shared.put_blob(client, random_body(10))
+
+        def said() -> list[ChangeAnnounced]:
+            events = [r.event for r in shared.records("changes.public") if r.key == key]
+            return [event for event in events if isinstance(event, ChangeAnnounced)]
+
+        def heard(*, is_summary: bool) -> list[Heard]:
+            found = receiver.events(key)
+            return [one for one in found if ("summary" in one.document["data"]) is is_summary]
+
+        async def is_told() -> bool:
+            types = {event.type for event in said()}
+            return bool(heard(is_summary=False)) and "object.present" in types
+
+        await shared.until(is_told)
+        last = said()[-1]
+        old = replace(last, announced_at_ms=last.announced_at_ms - 8 * 24 * 3_600_000)
+        writer = LogWriter(shared.kafka_settings)
+        await writer.start()
+        topic = f"{shared.prefix}changes.public"
+        await writer.append(topic, partition_of(key, PARTITIONS), key, old)
+        await writer.stop()
+
+        async def is_summed_up() -> bool:
+            return bool(heard(is_summary=True))
+
+        await shared.until(is_summed_up)
+        told = heard(is_summary=True)[0].document
+        assert told["type"] == "object.present"
+        assert told["data"]["summary"] is True
+        assert told["data"]["sequence"] == last.sequence
+        await client.delete(f"/v1/hooks/{made['id']}")
 
 
 async def test_a_killed_gateway_loses_no_event_and_keeps_the_order(pair: World) -> None:
