@@ -23,7 +23,9 @@ class _Machine:
         self.busy += 2 * seconds * (1 - idle_share)
 
     def _times(self) -> object:
-        return _Times((self.busy, 0.0, 0.0, self.idle, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+        # Half of the free time is spent on waiting for a disk.
+        half = self.idle / 2
+        return _Times((self.busy, 0.0, 0.0, half, half, 0.0, 0.0, 0.0, 9e9, 0.0))
 
 
 class _Times(tuple[float, ...]):
@@ -32,6 +34,10 @@ class _Times(tuple[float, ...]):
     @property
     def idle(self) -> float:
         return self[3]
+
+    @property
+    def iowait(self) -> float:
+        return self[4]
 
 
 def test_time_is_short_when_the_cores_hardly_idle(monkeypatch: pytest.MonkeyPatch) -> None:
