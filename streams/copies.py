@@ -71,7 +71,7 @@ class FoldNotes:
 class CopiesFold:
     """Makes tables of one replica's copies."""
 
-    version = 4
+    version = 5
 
     def __init__(self, copies_topic: str, on_notes: Callable[[FoldNotes], None]) -> None:
         self._copies_topic = copies_topic
@@ -88,7 +88,9 @@ class CopiesFold:
             " next_try_at_ms INTEGER, error_class TEXT, error TEXT, waits_for TEXT,"
             " waits_count INTEGER, is_incomplete INTEGER, request_id TEXT) WITHOUT ROWID"
         )
-        db.execute("CREATE INDEX copies_due ON copies (next_try_at_ms) WHERE state = 'pending'")
+        db.execute(
+            "CREATE INDEX copies_due ON copies (next_try_at_ms) WHERE next_try_at_ms IS NOT NULL"
+        )
         db.execute("CREATE INDEX copies_waits ON copies (waits_for) WHERE waits_for IS NOT NULL")
         db.execute(
             "CREATE TABLE claims (partition INTEGER PRIMARY KEY, offset INTEGER, worker TEXT)"
@@ -135,7 +137,7 @@ class CopiesFold:
             overruled=tuple(overruled),
             claims=tuple(claims),
             retries=tuple(_retries(db, asked, changed)),
-            has_pending=any(event.state is CopyState.PENDING for event in changed),
+            has_pending=any(event.next_try_at_ms is not None for event in changed),
         )
 
     def folded(self, records: Sequence[Folded]) -> None:
@@ -239,7 +241,9 @@ class CopiesQueries:
     def due(
         self, partitions: Iterable[int], now_ms: int, limit: int, *, drained_to_ms: int = 0
     ) -> list[CopyChanged]:
-        """Pending copies of these partitions whose next try is due, the longest due first.
+        """Copies of these partitions whose next try is due, the longest due first.
+
+        Pending ones, and those whose removal failed.
 
         Those that failed for an edge's sake, no later than `drained_to_ms`, are due whatever their
         next try is. Asking for them looks at all that is pending: only after an outage.
@@ -250,17 +254,17 @@ class CopiesQueries:
             when = f"({when} OR (changed_at_ms <= ? AND error_class IN ({_EDGES})))"
             parameters.append(drained_to_ms)
         rows = self._view.query(
-            f"SELECT {', '.join(_COLUMNS)} FROM copies WHERE state = 'pending'"
+            f"SELECT {', '.join(_COLUMNS)} FROM copies WHERE next_try_at_ms IS NOT NULL"
             f" AND {when} AND partition IN ({marks}) ORDER BY next_try_at_ms LIMIT ?",
             (*parameters, limit),
         )
         return [_copy_of(row) for row in rows]
 
     def next_due_ms(self, partitions: Iterable[int]) -> int | None:
-        """When the next pending copy of these partitions is due; None when there is none."""
+        """When the next copy of these partitions is due; None when there is none."""
         marks = ", ".join(str(number) for number in partitions)
         rows = self._view.query(
-            "SELECT next_try_at_ms FROM copies WHERE state = 'pending'"
+            "SELECT next_try_at_ms FROM copies WHERE next_try_at_ms IS NOT NULL"
             f" AND partition IN ({marks}) ORDER BY next_try_at_ms LIMIT 1"
         )
         return rows[0][0] if rows else None

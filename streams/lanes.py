@@ -18,7 +18,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from tidestore.connectors.holdings import Holdings
-from tidestore.schemas.events import CopyChanged, CopyState
+from tidestore.schemas.events import CopyChanged
 from tidestore.streams.copies import CopiesQueries, FoldNotes
 from tidestore.streams.mover import Mover
 from tidestore.streams.states import KnownStates
@@ -146,10 +146,10 @@ class Lanes:
             if record.key in self._tasks or self._mover.is_busy(record.key):
                 continue
             newest = self._known.find_record(record.key) or record
-            if newest.state is not CopyState.PENDING:
+            if newest.next_try_at_ms is None:
                 continue  # its outcome is confirmed and not folded yet: a parked one stays parked
             is_drained = newest.changed_at_ms <= (self._drained_to_ms or 0)
-            if is_drained or (newest.next_try_at_ms or 0) <= now_ms:
+            if is_drained or newest.next_try_at_ms <= now_ms:
                 self._start(record.key, self._mover.again(record.key))
         if not records:
             self._drained_to_ms = None

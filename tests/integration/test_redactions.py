@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import WorldMaker
 from tests.world import PARTITIONS, World, random_body
 from tidestore.connectors.log import LogWriter
-from tidestore.schemas.events import ObjectRedacted, ObjectWritten, RedactionDecided
+from tidestore.schemas.events import CopyChanged, ObjectRedacted, ObjectWritten, RedactionDecided
 from tidestore.schemas.topics import partition_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -65,6 +65,35 @@ async def test_a_replica_that_was_away_removes_what_was_redacted_meanwhile(
         world.restart("worker-onprem-0")
         await world.until(lambda: _is_gone(world, key))
     assert place_of(world, kept).exists()
+
+
+async def test_a_removal_that_fails_is_tried_again(make_world: WorldMaker) -> None:
+    """Goal: no redacted bytes stay because a store had a bad moment.
+
+    Method: something that cannot be removed lies where the object was; once it is the object again,
+    the next try comes by itself.
+    """
+    world = make_world()
+    world.start(feeds=0, only=("onprem",))
+    async with world.client() as client:
+        key = await world.put_blob(client, random_body(400))
+        await world.until_present(client, [key], "onprem")
+        place = place_of(world, key)
+        aside = place.rename(world.folder / "aside")
+        place.mkdir()
+        (place / "in the way").touch()
+        await append(world, decided(key), redacted(key))
+        await world.until(lambda: _has_failed(world, key))
+        (place / "in the way").unlink()
+        place.rmdir()
+        aside.rename(place)
+        await world.until(lambda: _is_gone(world, key))
+
+
+async def _has_failed(world: World, key: str) -> bool:
+    found = [r.event for r in world.records("copies.onprem.1") if r.key == key]
+    last = found[-1]
+    return isinstance(last, CopyChanged) and last.error_class is not None
 
 
 async def test_a_write_that_comes_after_its_redaction_stays_gone(make_world: WorldMaker) -> None:
