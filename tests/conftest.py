@@ -2,6 +2,10 @@
 
 A bare `import streams` would be a second copy of a module: the session fails if one happened. What
 was skipped is said at the end, and TIDESTORE_REQUIRE names what may not be skipped.
+
+On several workers (`-n 2`) each has servers of its own. What they counted comes together in the
+process that started them, which alone judges and tells it. A test marked `alone` waits until no
+other runs, and none begins before it has ended.
 """
 
 from __future__ import annotations
@@ -9,14 +13,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers.kafka import TestKafka
+from tests.servers.processes import PORTS
 from tests.servers.stores import (
     StoreServer,
     find_binary,
@@ -26,6 +31,7 @@ from tests.servers.stores import (
     start_localbucket,
     start_minio,
 )
+from tests.turns import Turns
 from tests.world import World, replica_on
 
 pytest.register_assert_rewrite("tidestore.connectors.conformance.suite")
@@ -46,25 +52,86 @@ _BUILT: dict[str, tuple[str, str, Callable[[Path, str], StoreServer]]] = {
 }
 _RAN = pytest.StashKey[dict[str, int]]()
 _MISSING = pytest.StashKey[dict[str, int]]()
+_FOUND_BARE = pytest.StashKey[set[str]]()
+_TURNS = pytest.StashKey[Turns]()
+# Tests that take long: they go first where workers share them, so that all end at the same time.
+_LONG = ("conformance", "integration", "chaos")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RAN] = {}
     config.stash[_MISSING] = {}
+    config.stash[_FOUND_BARE] = set()
+    if hasattr(config, "workerinput"):
+        # Each worker's folder lies in the folder of the run.
+        config.stash[_TURNS] = Turns(Path(config.option.basetemp).parent)
+        told = config.workerinput
+        PORTS.number, PORTS.of = int(told["workerid"].removeprefix("gw")), told["workercount"]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _TURNS in config.stash:
+        config.stash[_TURNS].close()
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a worker the long ones go first and those alone last, in the shuffled order within."""
+    if _TURNS in config.stash:
+        items.sort(key=lambda item: (_is_alone(item), not any(map(item.get_closest_marker, _LONG))))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Wait for the test's turn, before its time limit begins."""
+    if _TURNS not in item.config.stash:
+        return (yield)
+    with item.config.stash[_TURNS].turn(is_alone=_is_alone(item)):
+        return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add what a worker counted; one that died has told nothing, and its test has failed."""
+    told = getattr(node, "workeroutput", {}).get("tidestore")
+    if told:
+        for key, counts in zip((_RAN, _MISSING), told["counts"], strict=True):
+            for name, count in counts.items():
+                _count(node.config, key, name, count)
+        found: set[str] = node.config.stash[_FOUND_BARE]
+        found.update(told["bare"])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    bare = [name for name in _BARE if name in sys.modules]
-    if bare:
-        sys.stderr.write(f"bare imports, each a second copy of a module: {bare}\n")
+    stash = session.config.stash
+    found = stash[_FOUND_BARE]
+    found.update(name for name in _BARE if name in sys.modules)
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tidestore"] = {
+            "counts": [stash[_RAN], stash[_MISSING]], "bare": sorted(found)
+        }  # fmt: skip
+        return
+    if found:
+        sys.stderr.write(f"bare imports, each a second copy of a module: {sorted(found)}\n")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     required = set(filter(None, os.environ.get("TIDESTORE_REQUIRE", "").split(",")))
     # Also a name that no test asked for: misspelt, or its tests were not selected.
-    missing = required - session.config.stash[_RAN].keys()
-    missing |= required & session.config.stash[_MISSING].keys()
+    missing = required - stash[_RAN].keys()
+    missing |= required & stash[_MISSING].keys()
     if missing:
         sys.stderr.write(f"required here, but nothing ran on it: {sorted(missing)}\n")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _count(
+    config: pytest.Config, key: pytest.StashKey[dict[str, int]], name: str, more: int = 1
+) -> None:
+    counts = config.stash[key]
+    counts[name] = counts.get(name, 0) + more
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -82,13 +149,11 @@ class Tally:
 
     def ran(self, name: str) -> None:
         """One more test ran on it."""
-        ran = self._config.stash[_RAN]
-        ran[name] = ran.get(name, 0) + 1
+        _count(self._config, _RAN, name)
 
     def missing(self, name: str, reason: str) -> NoReturn:
         """Skip the test, and count it as not run for want of it."""
-        missing = self._config.stash[_MISSING]
-        missing[name] = missing.get(name, 0) + 1
+        _count(self._config, _MISSING, name)
         pytest.skip(f"needs {name}: {reason}")
 
 
@@ -121,13 +186,11 @@ class Servers:
                 tool, program, start = _BUILT[kind]
                 binary = find_binary(program)
                 if binary is None:
-                    missing = self._config.stash[_MISSING]
-                    missing[kind] = missing.get(kind, 0) + 1
+                    _count(self._config, _MISSING, kind)
                     pytest.skip(f"needs {kind}: scripts/servers builds it where {tool} is")
                 starts[kind] = lambda folder: start(folder, binary)
             self._started[name] = starts[kind](self._folder / name)
-        ran = self._config.stash[_RAN]
-        ran[kind] = ran.get(kind, 0) + 1
+        _count(self._config, _RAN, kind)
         return self._started[name]
 
     def has(self, kind: str) -> bool:

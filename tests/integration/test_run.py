@@ -24,7 +24,8 @@ from tests.servers.processes import free_port
 from tidestore.local.layout import cache_folder
 from tidestore.local.servers import is_ready
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+# Its starts are timed by an idle machine's clock.
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(400)]
 
 READY = "Ctrl-C ends everything"
 

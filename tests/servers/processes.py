@@ -9,19 +9,39 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tidestore.local.processes import _end_with_parent
 
 READY_SECONDS_MAX = 60.0
+PORT_TRIES_MAX = 1000
+
+
+@dataclass(slots=True)
+class Share:
+    """Which share of something is ours, of how many."""
+
+    number: int = 0
+    of: int = 1
+
+
+PORTS = Share()
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on now, and that no other worker's tests are given.
+
+    Between here and its program's start a port is nobody's, so workers draw from shares of their
+    own. Pairs, for Linux gives listeners the odd ports.
+    """
+    for _ in range(PORT_TRIES_MAX):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port // 2 % PORTS.of == PORTS.number:
+            return port
+    raise AssertionError(f"no free port in {PORT_TRIES_MAX} tries")
 
 
 class Process:
