@@ -62,10 +62,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RAN] = {}
     config.stash[_MISSING] = {}
     config.stash[_FOUND_BARE] = set()
-    if hasattr(config, "workerinput"):
+    told: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if told is not None:
         # Each worker's folder lies in the folder of the run.
         config.stash[_TURNS] = Turns(Path(config.option.basetemp).parent)
-        told = config.workerinput
         PORTS.number, PORTS.of = int(told["workerid"].removeprefix("gw")), told["workercount"]
 
 
@@ -110,8 +110,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     stash = session.config.stash
     found = stash[_FOUND_BARE]
     found.update(name for name in _BARE if name in sys.modules)
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["tidestore"] = {
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["tidestore"] = {
             "counts": [stash[_RAN], stash[_MISSING]], "bare": sorted(found)
         }  # fmt: skip
         return
