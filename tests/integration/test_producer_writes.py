@@ -229,6 +229,35 @@ async def test_a_wait_that_is_not_fulfilled_is_202_and_the_object_is_there(
         http_world.processes["worker-gcp-0"].thaw()
 
 
+async def test_replica_chooses_where_to_wait_and_never_where_to_write(
+    calls: Calls, http_world: World
+) -> None:
+    """Goal: `?replica=` on a write waits for that one (design point 2).
+
+    Method: with one worker frozen, wait for a replica that is well, then for the frozen one, then
+    for that one again once it runs; each object's event names the same origin.
+    """
+    frozen = http_world.processes["worker-gcp-0"]
+    frozen.freeze()
+    try:
+        body = random_body(5_000)
+        well = await calls.put_blob(body, replica="onprem", headers={"Prefer": "wait=60"})
+        assert well.status == 201
+        assert {"aws", "onprem"} <= set(well.json["present_on"])
+        assert (calls.world.folder / "onprem" / well.json["key"]).read_bytes() == body
+        other = random_body(5_000)
+        late = await calls.put_blob(other, replica="gcp", headers={"Prefer": "wait=1"})
+        assert (late.status, late.json["waiting_for"]) == (202, "gcp")
+    finally:
+        frozen.thaw()
+    again = await calls.put_blob(other, replica="gcp", headers={"Prefer": "wait=60"})
+    assert again.status == 200
+    assert "gcp" in again.json["present_on"]
+    keys = {well.json["key"], again.json["key"]}
+    events = [r.event for r in http_world.records("log") if r.key in keys]
+    assert {e.origin for e in events if isinstance(e, ObjectWritten)} == {"aws"}
+
+
 @pytest.mark.parametrize("announced", ["length", "chunked"])
 async def test_a_client_that_disconnects_half_way_leaves_nothing(
     calls: Calls, announced: str
