@@ -12,6 +12,7 @@ from gidgethub import ValidationFailure, sansio
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from tests.integration.shares import until_shared
 from tests.servers.processes import free_port
 from tests.servers.receiver import Heard, Receiver, hook
 from tests.world import TOKEN, World, random_body
@@ -253,6 +254,7 @@ async def test_failures_are_tried_again_with_the_same_id_and_delay_nobody(world:
     async def fail_once(heard: Heard) -> web.StreamResponse:
         return web.Response(status=500 if heard.attempt == 1 else 200, text="broken\n")
 
+    await until_shared(world)
     port = free_port()
     async with Receiver(fail_once) as failing, Receiver() as well, world.client() as client:
         urls = [failing.url, f"http://127.0.0.1:{port}/hook", well.url]

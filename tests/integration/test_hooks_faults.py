@@ -16,12 +16,13 @@ import pytest
 from aiohttp import web
 
 from tests.conftest import Servers
+from tests.integration.shares import until_shared
 from tests.servers.kafka import TestKafka
 from tests.servers.receiver import Heard, Receiver, hang, hook
 from tests.world import PARTITIONS, TOKEN, World, random_body, replica_on
 from tidestore.client import ClientError
 from tidestore.connectors.log import LogWriter
-from tidestore.schemas.events import ChangeAnnounced, PartitionClaimed
+from tidestore.schemas.events import ChangeAnnounced, CursorMoved
 from tidestore.schemas.topics import partition_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
@@ -60,22 +61,6 @@ async def pair(shared: World) -> AsyncIterator[World]:
 async def write(world: World, gateway: str, count: int) -> list[str]:
     async with world.client(gateway) as client:
         return [await world.put_blob(client, random_body(50)) for _ in range(count)]
-
-
-def owners(world: World) -> dict[int, str]:
-    """Which gateway claimed each partition of the cursors last."""
-    return {
-        record.partition: record.event.worker
-        for record in world.records("cursors")
-        if isinstance(record.event, PartitionClaimed)
-    }
-
-
-async def until_shared(world: World) -> None:
-    async def both() -> bool:
-        return len({owner.split("/")[0] for owner in owners(world).values()}) == 2
-
-    await world.until(both)
 
 
 async def until_heard(world: World, receiver: Receiver, keys: list[str], seconds: float) -> None:
@@ -265,10 +250,11 @@ async def test_start_cut_and_cursor_survive_the_end_of_every_gateway(pair: World
             await client.post("/v1/hooks", hook(receiver.url, "object.written"))
             keys = [await pair.put_blob(client, random_body(50)) for _ in range(6)]
 
-        async def tried() -> bool:
-            return bool(receiver.events())
+        async def is_tried_and_remembered() -> bool:
+            moved = [record.event for record in pair.records("cursors")]
+            return any(isinstance(event, CursorMoved) and event.attempt >= 1 for event in moved)
 
-        await pair.until(tried)
+        await pair.until(is_tried_and_remembered)
         for name in ("gateway-0", "gateway-1"):
             pair.processes[name].end()
         is_broken = False
