@@ -41,8 +41,9 @@ class SpareTime:
         if now - self._sampled_at < _SAMPLE_SECONDS:
             return
         times = psutil.cpu_times()
-        # A core that waits for a disk is free; guests' time is counted in user time already.
-        idle, total = times.idle + getattr(times, "iowait", 0.0), sum(times[:8])
+        # A core that waits for a disk is not spare: what gathers is written in fewer turns there, too.
+        # Guests' time is counted in user time already.
+        idle, total = times.idle, sum(times[:8])
         passed = total - self._total
         is_old = now - self._sampled_at > 5 * _SAMPLE_SECONDS
         # A share over a long pause says nothing about now.
