@@ -3,7 +3,7 @@
 A bare `import streams` would be a second copy of a module: the session fails if one happened. What
 was skipped is said at the end, and TIDESTORE_REQUIRE names what may not be skipped.
 
-On several workers (`-n 2`) each has servers of its own. What they counted comes together in the
+On several workers (`-n 3`) each has servers of its own. What they counted comes together in the
 process that started them, which alone judges and tells it. A test marked `alone` waits until no
 other runs, and none begins before it has ended.
 """

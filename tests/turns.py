@@ -1,4 +1,4 @@
-"""Tests on two workers of one run: who goes when somebody needs the machine alone."""
+"""Tests on several workers of one run: who goes when somebody needs the machine alone."""
 
 from __future__ import annotations
 
