@@ -41,7 +41,7 @@ class SpareTime:
         if now - self._sampled_at < _SAMPLE_SECONDS:
             return
         times = psutil.cpu_times()
-        # A core that waits for a disk is not spare: what gathers is written in fewer turns there, too.
+        # A core that waits for a disk is not spare: what gathers is written there in fewer turns.
         # Guests' time is counted in user time already.
         idle, total = times.idle, sum(times[:8])
         passed = total - self._total
