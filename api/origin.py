@@ -23,6 +23,7 @@ from typing import Final
 
 from tidestore.api.lookup import Index, ObjectRow
 from tidestore.api.problems import Problem, unavailable
+from tidestore.connectors.damage import keep_aside
 from tidestore.connectors.errors import ChecksumMismatchError, ObjectExistsError, StoreError
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.store import ByteSource, ObjectInfo, ObjectStore
@@ -36,8 +37,6 @@ from tidestore.schemas.positions import Position
 from tidestore.schemas.topics import Topics, partition_of
 
 LOGGER: Final = logging.getLogger("tidestore.origin")
-
-_DAMAGED_PREFIX: Final = ".tidestore/damaged/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,17 +221,7 @@ class OriginWriter:
     async def _put_back(
         self, key: ObjectKey, source: ByteSource, sums: Checksums, seen: ObjectInfo
     ) -> None:
-        bad = await self._store.get(key)
-        aside = ObjectKey(f"{_DAMAGED_PREFIX}{key}@{seen.etag}")
-        try:
-            await self._store.upload_if_absent(
-                aside, bad.chunks, size=seen.size, content_type="application/octet-stream"
-            )
-        except StoreError as error:
-            if error.error_class != "exists":
-                raise
-        finally:
-            await bad.close()
+        await keep_aside(self._store, key, seen)
         content_type = "application/octet-stream" if _is_blob(key) else MANIFEST_CONTENT_TYPE
         await self._store.replace(key, source, sums, seen=seen, content_type=content_type)
 

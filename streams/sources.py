@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from tidestore.connectors.budget import ByteBudget
+from tidestore.connectors.damage import keep_aside
 from tidestore.connectors.errors import (
     ChecksumMismatchError,
     StoreError,
@@ -22,14 +23,11 @@ from tidestore.connectors.errors import (
 from tidestore.connectors.store import ByteStream, ObjectInfo, ObjectStore
 from tidestore.connectors.verify import CheckedSource, put_verified, upload_verified
 from tidestore.schemas.checksums import Checksums, checksums_of
-from tidestore.schemas.objects import ObjectKey
 from tidestore.streams.plan import SMALL_BYTES_MAX
 from tidestore.streams.records import Wanted
 
 # Manifests of waiting bundles are looked at about 14 times each; this many bytes of them are kept.
 _MANIFEST_BYTES_MAX: Final = 32 * 1024 * 1024
-# Where bad bytes are kept when a copy is repaired; outside of every dataset.
-_DAMAGED_PREFIX: Final = ".tidestore/damaged/"
 # Hashing less than this is done before a thread would have started.
 _THREAD_BYTES: Final = 64 * 1024
 
@@ -153,21 +151,8 @@ class Sources:
         return True
 
     async def _repair(self, target: ObjectStore, wanted: Wanted, seen: ObjectInfo) -> ObjectInfo:
-        """Replace what damage left under our key: conditional, and the bad bytes kept aside.
-
-        Killed between the two: the bad bytes are kept and still there, the next try goes on.
-        """
-        aside = ObjectKey(f"{_DAMAGED_PREFIX}{wanted.key}@{seen.etag}")
-        bad = await target.get(wanted.key)
-        try:
-            await target.upload_if_absent(
-                aside, bad.chunks, size=seen.size, content_type="application/octet-stream"
-            )
-        except StoreError as error:
-            if error.error_class != "exists":
-                raise
-        finally:
-            await bad.close()
+        """Replace what damage left under our key: conditional, and the bad bytes kept aside."""
+        await keep_aside(target, wanted.key, seen)
         sums = wanted.sums or Checksums(wanted.size, wanted.sha256, "", "", "")  # type: ignore[arg-type]
 
         async def put_right(source: CheckedSource) -> ObjectInfo:
