@@ -41,7 +41,7 @@ LOGGER: Final = logging.getLogger("tidestore.log")
 # A write that is not in the log after this long is answered with 503 and may be sent again.
 APPEND_SECONDS_MAX: Final = 20
 # Waiting for others to fill a batch costs latency on an idle system: 1 ms is less than a fetch.
-LINGER_MS: Final = 1
+_LINGER_MS: Final = 1
 # For receipts and announcements, on which nobody's request waits.
 LONG_LINGER_MS: Final = 5
 # What may lie in librdkafka's queue. A full queue makes callers wait, then fail: never grow.
@@ -69,7 +69,7 @@ class LogWriter:
     """
 
     def __init__(
-        self, settings: KafkaSettings, *, linger_ms: int = LINGER_MS, is_patient: bool = False
+        self, settings: KafkaSettings, *, linger_ms: int = _LINGER_MS, is_patient: bool = False
     ) -> None:
         self._settings = settings
         self._linger_ms = linger_ms
