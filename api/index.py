@@ -6,6 +6,7 @@ whether a write may happen; that is the origin's conditional create (design poin
     objects   one row per key: the newest ObjectWritten, and for a file what its manifest says
     copies    one row per key and replica: the newest accepted CopyChanged
     pending   one row per key and replica that is not settled and not parked there: the lag
+    own       copies with a record on the replica that their object was written to: mended ones
     redacted  targets of redactions: a key, or <dataset>/<kind>s/<uuid>
 """
 
@@ -45,6 +46,7 @@ _TABLES: Final = (
     "CREATE TABLE pending (replica TEXT, key TEXT, written_at_ms INTEGER, size INTEGER,"
     " PRIMARY KEY (replica, key)) WITHOUT ROWID",
     "CREATE INDEX pending_oldest ON pending (replica, written_at_ms)",
+    "CREATE TABLE own (replica TEXT, key TEXT, PRIMARY KEY (replica, key)) WITHOUT ROWID",
     "CREATE TABLE redacted (target TEXT PRIMARY KEY, number INTEGER, reason TEXT,"
     " released_to TEXT) WITHOUT ROWID",
     # Counts are kept by triggers, so that asking for them never scans: of copies by their state,
@@ -90,7 +92,7 @@ _PUT_COPY: Final = (
 class IndexFold:
     """Makes the index. `replicas` maps each replica's copies topic to its name."""
 
-    version = 2
+    version = 3
 
     def __init__(self, replicas: dict[str, str], on_keys: Callable[[set[str]], None]) -> None:
         self._replicas = replicas
@@ -152,6 +154,8 @@ class IndexFold:
 
     def _fold_copies(self, db: sqlite3.Connection, events: list[CopyChanged]) -> None:
         db.executemany(_PUT_COPY, [_copy_row(event) for event in events])
+        own = [(event.replica, event.key) for event in events if event.replica == event.origin]
+        db.executemany("INSERT OR IGNORE INTO own VALUES (?, ?)", own)
         for event in events:
             place = (event.replica, event.key)
             if event.state in (CopyState.PENDING, CopyState.WAITING, CopyState.CORRUPT):

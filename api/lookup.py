@@ -213,8 +213,12 @@ class Index:
         )
         moment, key = (oldest[0][0], oldest[0][1]) if oldest else (None, None)
         pending, pending_bytes = totals.get("pending*", (0, 0))
+        # What was written here is there without a record; of those that have one all the same,
+        # the record tells.
+        own = self._view.query("SELECT count(*) FROM own WHERE replica = ?", (replica,))[0][0]
+        written = totals.get("written*", (0, 0))[0] - own
         return Lag(
-            present=totals.get("present", (0, 0))[0] + totals.get("written*", (0, 0))[0],
+            present=totals.get("present", (0, 0))[0] + written,
             pending=pending,
             pending_bytes=pending_bytes,
             oldest_written_at_ms=moment,

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
+
 
 class CopyState(StrEnum):
     """The state of one object on one replica; design section 1."""
@@ -352,6 +354,9 @@ EVENT_TYPES = (
     TaskChanged,
     RecordPoisoned,
     RetryAsked,
+    FindingReported,
+    ScrubReported,
+    ReadbackMoved,
 )
 
 Event = (
@@ -372,4 +377,7 @@ Event = (
     | TaskChanged
     | RecordPoisoned
     | RetryAsked
+    | FindingReported
+    | ScrubReported
+    | ReadbackMoved
 )

@@ -69,6 +69,11 @@ def retry_key(replica: str, incarnation: int, key: str) -> str:
     return f"{replica}.{incarnation}/{key}"
 
 
+def scrub_key(replica: str, incarnation: int, word: str = "") -> str:
+    """The key of a replica's newest statement; with `word`, of how far something else has come."""
+    return f"{replica}.{incarnation}" + (f"/{word}" if word else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """All topic names of one store. A new log generation has names of its own."""
@@ -135,6 +140,16 @@ class Topics:
         return self._name("retries")
 
     @property
+    def findings(self) -> str:
+        """FindingReported by replica, incarnation and object key: see retry_key."""
+        return self._name("findings")
+
+    @property
+    def scrubs(self) -> str:
+        """ScrubReported, ReadbackMoved by replica and incarnation: see scrub_key."""
+        return self._name("scrubs")
+
+    @property
     def poison(self) -> str:
         """RecordPoisoned by where the record stood."""
         return self._name("poison")
@@ -154,6 +169,8 @@ class Topics:
             TopicSpec(self.hooks, 1, self._state()),
             TopicSpec(self.tasks, 1, self._state()),
             TopicSpec(self.retries, 1, self._state()),
+            TopicSpec(self.findings, 1, self._state()),
+            TopicSpec(self.scrubs, 1, self._state()),
             TopicSpec(self.deliveries, wide, self._deleted(self.windows.deliveries_ms)),
             TopicSpec(self.poison, 1, self._deleted(self.windows.deliveries_ms)),
         ]

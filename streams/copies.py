@@ -24,7 +24,9 @@ from tidestore.schemas.events import (
     RedactionLifted,
     RetryAsked,
 )
+from tidestore.schemas.findings import FindingReported
 from tidestore.schemas.objects import find_key_parts
+from tidestore.streams.findings_view import FoundKey, create_findings, fold_findings
 
 _COLUMNS = tuple(item.name for item in fields(CopyChanged))
 _INSERT = (
@@ -64,6 +66,8 @@ class FoldNotes:
     claims: tuple[tuple[int, int, str], ...] = ()
     # Parked copies that somebody wants tried again: partition, key, the record that was meant.
     retries: tuple[tuple[int, str, int], ...] = ()
+    # Findings that are open: key, replica, incarnation.
+    findings: tuple[FoundKey, ...] = ()
     # Whether a copy is due for a try, now or later.
     has_pending: bool = False
 
@@ -71,7 +75,7 @@ class FoldNotes:
 class CopiesFold:
     """Makes tables of one replica's copies."""
 
-    version = 5
+    version = 6
 
     def __init__(self, copies_topic: str, on_notes: Callable[[FoldNotes], None]) -> None:
         self._copies_topic = copies_topic
@@ -100,6 +104,7 @@ class CopiesFold:
             "CREATE TABLE retries (key TEXT, replica TEXT, incarnation INTEGER,"
             " changed_at_ms INTEGER, PRIMARY KEY (key, replica, incarnation)) WITHOUT ROWID"
         )
+        create_findings(db)
         create_overruled(db)
 
     def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
@@ -110,6 +115,7 @@ class CopiesFold:
         claims: list[tuple[int, int, str]] = []
         rows: list[tuple[object, ...]] = []
         asked: list[RetryAsked] = []
+        found: list[FindingReported] = []
         keys = OverruledKeys(db)
         for record in records:
             event = record.event
@@ -128,6 +134,8 @@ class CopiesFold:
                 _fold_redaction(db, event)
             elif isinstance(event, RetryAsked):
                 asked.append(event)
+            elif isinstance(event, FindingReported):
+                found.append(event)
         db.executemany(_INSERT, rows)
         db.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", claims)
         keys.store()
@@ -137,6 +145,7 @@ class CopiesFold:
             overruled=tuple(overruled),
             claims=tuple(claims),
             retries=tuple(_retries(db, asked, changed)),
+            findings=fold_findings(db, found, changed),
             has_pending=any(event.next_try_at_ms is not None for event in changed),
         )
 

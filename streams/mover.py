@@ -84,6 +84,8 @@ class Mover:
         # must not overtake each other, or a stale "pending" would follow a "present".
         self._recording: set[str] = set()
         self._handing: dict[str, asyncio.Future[None]] = {}
+        # Mends a corrupt copy; set by mending.py, which uses this class as its own.
+        self.on_corrupt: Callable[[CopyChanged], Awaitable[None]] = self._leave
 
     def is_busy(self, key: str) -> bool:
         """Whether a task works on this key now."""
@@ -210,12 +212,17 @@ class Mover:
     async def _again(self, key: str) -> None:
         # Looked up again: while we waited for our turn the copy may have got another state.
         record = self._known.find_record(key)
-        if record is None or record.state.is_settled or record.state is CopyState.CORRUPT:
+        if record is None or record.state.is_settled:
             return
         if record.state is CopyState.REDACTING or self._known.is_redacted(key):
             await self._remove(record, "redacted meanwhile")
-            return
-        await self._copy(record, None)
+        elif record.state is CopyState.CORRUPT:
+            await self.on_corrupt(record)
+        else:
+            await self._copy(record, None)
+
+    async def _leave(self, record: CopyChanged) -> None:
+        """Nobody is here who could mend it."""
 
     async def _copy(self, record: CopyChanged, event: ObjectWritten | None) -> None:
         """One try, with its outcome recorded whatever it is."""
@@ -319,7 +326,8 @@ class Mover:
             await self._park(tried, error_class, text)
             return
         LOGGER.info("%s: %s try %d: %s", self._identity.replica, record.key, attempts, text)
-        state = CopyState.REDACTING if record.state is CopyState.REDACTING else CopyState.PENDING
+        lasting = (CopyState.REDACTING, CopyState.CORRUPT)
+        state = record.state if record.state in lasting else CopyState.PENDING
         await self._record(
             replace(
                 fresh(tried, state),

@@ -26,11 +26,14 @@ from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view import View
 from tidestore.streams.app import GATHER_SECONDS, LONG_GATHER_SECONDS
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
+from tidestore.streams.findings_view import FindingsQueries
 from tidestore.streams.intake import Intake
 from tidestore.streams.lanes import Lanes
 from tidestore.streams.member import GroupMember
+from tidestore.streams.mending import Mender
 from tidestore.streams.mover import Mover
 from tidestore.streams.records import Identity
+from tidestore.streams.scrub_timer import ScrubTimer
 from tidestore.streams.settings import WorkerSettings
 from tidestore.streams.sources import Sources
 from tidestore.streams.states import KnownStates
@@ -67,7 +70,7 @@ class ReplicateWorker:
         loop = asyncio.get_running_loop()
         fold = CopiesFold(identity.topic, lambda notes: _on_loop(loop, lambda: self._notice(notes)))
         path = settings.data_folder / f"copies-{identity.replica}-{identity.incarnation}.sqlite"
-        followed = [topics.redactions, topics.retries, identity.topic]
+        followed = [topics.redactions, topics.retries, topics.findings, identity.topic]
         view = View(path, fold, settings.kafka, followed)
         await view.start()
         self._stack.push_async_callback(view.stop)
@@ -94,7 +97,7 @@ class ReplicateWorker:
             name=self._name,
             seek=self._seek,
         )
-        self._lanes = Lanes(identity.topic, mover, CopiesQueries(view), known, self._holdings)
+        self._start_background(view, target, sources, mover, known, writer)
         self._member = GroupMember(
             f"{topics.prefix}replicate.{identity.replica}.{identity.incarnation}",
             topics.log,
@@ -106,16 +109,34 @@ class ReplicateWorker:
             data_folder=settings.data_folder,
             gather_seconds=LONG_GATHER_SECONDS if settings.is_origin else GATHER_SECONDS,
         )
-        self._driving = asyncio.create_task(self._lanes.run())
         await self._member.start()
         LOGGER.info("%s: ready", self._name)
+
+    def _start_background(
+        self,
+        view: View,
+        target: ObjectStore,
+        sources: Sources,
+        mover: Mover,
+        known: KnownStates,
+        writer: LogWriter,
+    ) -> None:
+        """What does not come from the log just now: tries that are due, repairs, comparisons."""
+        identity, holdings = self._identity, self._holdings
+        self._lanes = Lanes(identity.topic, mover, CopiesQueries(view), known, holdings)
+        findings = FindingsQueries(view, identity.replica, identity.incarnation)
+        self._mender = Mender(identity, target, sources, mover, known, holdings, findings)
+        timer = ScrubTimer(self._settings, target, writer, lambda: holdings.stamp(0) is not None)
+        work = (self._lanes.run(), self._mender.run(), timer.run())
+        self._background = [asyncio.create_task(item) for item in work]
 
     async def run(self) -> None:
         """Wait for the end. Returns when Faust has crashed, raises when one of our tasks has."""
         member = asyncio.create_task(self._member.run())
         try:
-            await asyncio.wait([member, self._driving], return_when=asyncio.FIRST_COMPLETED)
-            for task in (member, self._driving):
+            tasks = [member, *self._background]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
                 if task.done():
                     task.result()
         finally:
@@ -125,8 +146,9 @@ class ReplicateWorker:
         """Finish what is under way, commit it, leave the group, close everything."""
         if hasattr(self, "_member"):
             await self._member.stop()
-            self._driving.cancel()
-            await asyncio.gather(self._driving, return_exceptions=True)
+            for task in self._background:
+                task.cancel()
+            await asyncio.gather(*self._background, return_exceptions=True)
         await self._stack.aclose()
 
     async def _open_store(self, name: str) -> ObjectStore:
@@ -144,6 +166,7 @@ class ReplicateWorker:
 
     async def _held(self, partition: int) -> None:
         await self._lanes.held(partition)
+        await self._mender.held(partition)
 
     def _drain(self) -> None:
         if hasattr(self, "_lanes"):
@@ -152,6 +175,7 @@ class ReplicateWorker:
     def _notice(self, notes: FoldNotes) -> None:
         if hasattr(self, "_lanes"):
             self._lanes.notice(notes)
+            self._mender.notice(notes)
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: object) -> None:

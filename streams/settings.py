@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tidestore.connectors.credentials import StoreAddress
+from tidestore.connectors.credentials import Secret, StoreAddress
 from tidestore.connectors.kafka import KafkaSettings
 from tidestore.schemas.objects import DatasetName, ReplicaName
 from tidestore.schemas.topics import Topics
@@ -18,6 +18,23 @@ class ReplicaSettings:
     name: ReplicaName
     incarnation: int
     address: StoreAddress
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubSettings:
+    """How replicas are compared with the log, and read back; docs/scrub.md."""
+
+    # A comparison by itself so often; 0 is never.
+    every_hours: float = 24.0
+    # Bytes read back from each replica; 0 is none. Where reading costs egress, 10 GB are about a
+    # dollar a day at list price.
+    readback_gb_per_day: float = 10.0
+    # Beside other work: listing a million objects then takes eight minutes, and little CPU.
+    keys_per_second: int = 2_000
+    stop_percent: int = 10
+    quarantine_hours: float = 24.0
+    # Signs statements; without one they are published unsigned, and say so.
+    signing_key: Secret = field(default_factory=lambda: Secret(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +63,7 @@ class WorkerSettings:
     is_origin: bool = False
     # Large objects at once: two keep both ends busy; more only cost memory (design section 7).
     large_in_flight: int = 2
+    scrub: ScrubSettings = field(default_factory=ScrubSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,13 +126,16 @@ class Sources:
             self._manifest_bytes -= len(dropped)
         return body
 
-    async def prove_equal(self, target: ObjectStore, wanted: Wanted) -> ObjectInfo:
+    async def prove_equal(
+        self, target: ObjectStore, wanted: Wanted, *, reads_back: bool = False
+    ) -> ObjectInfo:
         """The target has an object under the key: show that it is ours, or repair it.
 
-        The store's own checksum is enough; where it has none, the bytes are read back.
+        The store's own checksum is enough; where it has none, or where there is a suspicion (what a
+        store says of rotten bytes is what it was told when they were whole), they are read back.
         """
         info = await target.head(wanted.key)
-        if wanted.sums is not None and info.proves(wanted.sums):
+        if not reads_back and wanted.sums is not None and info.proves(wanted.sums):
             return info
         if info.size == wanted.size and await self._hashes_right(target, wanted):
             return info

@@ -27,6 +27,7 @@ class LazyGroup(click.Group):
         "put": "tidestore.cli.put:put",
         "retry": "tidestore.cli.parked:retry",
         "run": "tidestore.cli.run:run",
+        "scrub": "tidestore.cli.scrub:scrub",
         "smoke": "tidestore.cli.run:smoke",
         "status": "tidestore.cli.status:status",
         "verify": "tidestore.cli.verify:verify",

@@ -10,7 +10,12 @@ from tidestore.connectors.credentials import Secret, StoreAddress
 from tidestore.connectors.kafka import KafkaSettings
 from tidestore.schemas.objects import DatasetName, ReplicaName
 from tidestore.schemas.topics import Topics
-from tidestore.streams.settings import FeedsSettings, ReplicaSettings, WorkerSettings
+from tidestore.streams.settings import (
+    FeedsSettings,
+    ReplicaSettings,
+    ScrubSettings,
+    WorkerSettings,
+)
 
 
 class ConfigError(Exception):
@@ -45,6 +50,7 @@ class Config:
     staging: tuple[StagingEntry, ...]
     limits: Limits
     is_local: bool
+    scrub: ScrubSettings
 
     def gateway(self, gateway_id: str = "0", port: int | None = None) -> GatewaySettings:
         """The settings of one gateway process."""
@@ -83,6 +89,7 @@ class Config:
             data_folder=self.data_folder / f"worker-{replica}-{worker_id}",
             worker_id=worker_id,
             is_origin=mine.name == self.origin,
+            scrub=self.scrub,
         )
 
     def feeds(self, worker_id: str = "0") -> FeedsSettings:

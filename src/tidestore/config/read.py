@@ -25,11 +25,12 @@ from tidestore.schemas.objects import (
     check_replica,
 )
 from tidestore.schemas.topics import Topics, Windows
+from tidestore.streams.settings import ScrubSettings
 
 _KNOWN: Final = {
     "": {
         "kafka", "gateway", "replicas", "staging", "hooks", "limits", "origin", "datasets",
-        "data_folder", "local",
+        "data_folder", "local", "scrub",
     },
     "kafka": {
         "bootstrap", "topic_prefix", "partitions", "generation", "replication", "replay_hours",
@@ -40,6 +41,7 @@ _KNOWN: Final = {
     "staging": {"name", "url", "credentials"},
     "hooks": {"seal_key", "networks"},
     "limits": {item.name for item in fields(Limits)},
+    "scrub": {item.name for item in fields(ScrubSettings)},
 }  # fmt: skip
 _EXAMPLES: Final = {
     "bootstrap": '"kafka:9092"', "name": '"aws"', "url": '"s3://a-bucket", "gs://..." or "file:///..."'
@@ -166,6 +168,7 @@ def _config(reader: _Reader) -> Config:
         staging=_staging(reader),
         limits=_limits(reader),
         is_local=bool(document.get("local", False)),
+        scrub=_scrub(reader),
     )
 
 
@@ -262,3 +265,13 @@ def _limits(reader: _Reader) -> Limits:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
             raise reader.fail(f"limits.{name}", "must be a number")
     return Limits(**section)
+
+
+def _scrub(reader: _Reader) -> ScrubSettings:
+    values = dict(reader.section("scrub"))
+    for name, value in values.items():
+        if name == "signing_key":
+            values[name] = reader.secret(value, "scrub.signing_key")
+        elif isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+            raise reader.fail(f"scrub.{name}", "must be a number of at least 0")
+    return ScrubSettings(**values)

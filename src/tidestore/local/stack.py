@@ -296,10 +296,11 @@ class Stack:
         data, ports = self.layout.data, self.state["ports"]
         token = self._token()
         digest = hashlib.sha256(token.encode()).hexdigest()
-        seal = data / "secrets" / "seal_key"
-        if not seal.exists():
-            seal.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(seal, secrets.token_hex(32), mode=0o600)
+        for name in ("seal_key", "signing_key"):
+            key = data / "secrets" / name
+            if not key.exists():
+                key.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(key, secrets.token_hex(32), mode=0o600)
         onprem = (data / "onprem").absolute().as_uri()
         replicas = [
             ("aws", self._stores[0].url, self._stores[0].credentials),
@@ -313,6 +314,7 @@ class Stack:
             f"replication = 1\nunclean_stops = {self.state['unclean_stops']}",
             f'[gateway]\nport = {ports["gateway"]}\ntokens = {{ local = "{digest}" }}',
             '[hooks]\nseal_key = "file:secrets/seal_key"\nnetworks = ["127.0.0.0/8", "::1/128"]',
+            '[scrub]\nsigning_key = "file:secrets/signing_key"',
         ]
         for name, url, credentials in replicas:
             pairs = ", ".join(f'{key} = "{value}"' for key, value in credentials.items())

@@ -1,0 +1,159 @@
+"""Comparisons against the truth: what is wrong is found, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.property.scrub_world import PARTS, ScrubWorld
+
+from tidestore.connectors.store import ObjectInfo
+from tidestore.schemas.events import CopyState
+from tidestore.schemas.objects import ObjectKey
+from tidestore.streams.scrub_compare import Comparison, DisorderError, Duty, Expected, TooManyError
+
+_NAMES = [f"public/blobs/{number:064x}" for number in range(12)]
+_FOREIGN = ["notes.txt", "other/prefix/public/blobs/x", ".tidestore/damaged/a@b", "public/blobs/no"]
+# What is there: nothing, the right bytes, another size, another checksum.
+_THERE = st.sampled_from(["nothing", "right", "size", "md5"])
+
+
+def _listed(key: str, there: str) -> ObjectInfo:
+    size = 7 if there == "size" else 4
+    return ObjectInfo(ObjectKey(key), size, "e", 0, {"md5": "bad" if there == "md5" else "good"})
+
+
+def _truth(duty: Duty | None, there: str) -> str | None:
+    """What is wrong, said without any merge."""
+    if there == "nothing":
+        return "lost" if duty is Duty.PRESENT else None
+    if duty is None:
+        return "dark"
+    if duty is Duty.GONE:
+        return "unredacted"
+    return "altered" if duty is Duty.PRESENT and there != "right" else None
+
+
+@given(
+    keys=st.dictionaries(
+        st.sampled_from(_NAMES), st.tuples(st.sampled_from([None, *Duty]), _THERE), max_size=12
+    ),
+    foreign=st.sets(st.sampled_from(_FOREIGN)),
+)
+def test_the_merge_finds_what_is_wrong_and_nothing_else(
+    keys: dict[str, tuple[Duty | None, str]], foreign: set[str]
+) -> None:
+    """Goal: lost, altered, dark, unredacted, exactly. Method: any two sides, judged key by key."""
+    expected = [
+        Expected(key, duty, 4, "", "good", (1, 2))
+        for key, (duty, _) in sorted(keys.items())
+        if duty is not None
+    ]
+    there = [(key, there) for key, (_, there) in keys.items() if there != "nothing"]
+    comparison = Comparison(iter(expected))
+    for key, what in sorted([*there, *((key, "right") for key in foreign)]):
+        comparison.take(_listed(key, what))
+    comparison.finish()
+    truth = {key: found for key, of in keys.items() if (found := _truth(*of)) is not None}
+    assert {item.key: item.kind.value for item in comparison.suspicions} == truth
+    counts = comparison.counts
+    present = [there for duty, there in keys.values() if duty is Duty.PRESENT]
+    assert counts.expected == len(present)
+    assert counts.equal == counts.by_checksum == present.count("right")
+    assert counts.owed == sum(duty is Duty.OWED for duty, _ in keys.values())
+    assert counts.foreign == len(foreign)
+    assert counts.listed == len(there) + len(foreign)
+
+
+def test_a_listing_out_of_order_is_no_finding() -> None:
+    """Goal: such a store would make everything look lost. Method: two keys, the wrong way round."""
+    comparison = Comparison(iter(()))
+    comparison.take(_listed(_NAMES[1], "right"))
+    for key in (_NAMES[0], _NAMES[1]):
+        with pytest.raises(DisorderError):
+            comparison.take(_listed(key, "right"))
+
+
+def test_memory_is_bounded_however_much_is_wrong() -> None:
+    """Goal: an emptied bucket does not fill the memory. Method: a bound of two, three lost."""
+    wanted = [Expected(key, Duty.PRESENT, 4, "", "good", (1, 2)) for key in _NAMES[:3]]
+    comparison = Comparison(iter(wanted), suspicions_max=2)
+    with pytest.raises(TooManyError):
+        comparison.finish()
+    assert len(comparison.suspicions) == 2
+
+
+@given(data=st.data(), is_origin=st.booleans())
+def test_a_busy_replica_is_not_blamed_for_what_happens_while_it_is_listed(
+    data: Any, *, is_origin: bool
+) -> None:
+    """Goal: what was written or changed between the cuts is not judged.
+
+    Method: a store in good order; before and after each listed entry any step of any write, copy,
+    redaction, repair or exclusion may happen, each in the order in which the product does it. The
+    one thing that may be found is a write at the origin whose event is still on its way.
+    """
+    world = ScrubWorld("onprem" if is_origin else "aws")
+    for number in range(6):
+        world.add(number)
+    jobs = _jobs(world, is_origin=is_origin)
+
+    def between() -> None:
+        if jobs and data.draw(st.booleans()):
+            job = data.draw(st.integers(0, len(jobs) - 1))
+            jobs[job].pop(0)()
+            if not jobs[job]:
+                del jobs[job]
+
+    world.shown.between = between
+    try:
+        outcome = asyncio.run(world.scrubber().run())
+    finally:
+        world.close()
+    wrong = {(item.kind, item.key) for item in outcome.findings}
+    on_its_way = {("dark", key) for key in _unsaid(world)} if is_origin else set()
+    assert wrong <= on_its_way
+    counts = outcome.counts
+    assert counts.equal == counts.expected, "what was let go is not expected either"
+
+
+def _jobs(world: ScrubWorld, *, is_origin: bool) -> list[list[Any]]:
+    """Writes, copies, a redaction, a repair and a late copy, step by step."""
+    new = [world.body(100 + number) for number in range(3)]
+    old = sorted(world.bodies)[:3]
+    jobs: list[list[Any]] = []
+    for key, body in new:
+        if is_origin:
+            jobs.append([lambda k=key, b=body: world.put(k, b), lambda k=key: world.say_written(k)])
+        else:
+            jobs.append([
+                lambda k=key: world.say_written(k),
+                lambda k=key, b=body: world.put(k, b),
+                lambda k=key: world.say_copy(k, CopyState.PRESENT),
+            ])  # fmt: skip
+    there = [key for key in old if key not in dict(new)]
+    if there:
+        key = there[0]
+        jobs.append([
+            lambda: world.say_redacted(key),
+            lambda: world.drop(key),
+            lambda: world.say_copy(key, CopyState.REDACTING),
+        ])  # fmt: skip
+    if len(there) > 1:
+        mended = there[1]
+        jobs.append([
+            lambda: world.say_copy(mended, CopyState.CORRUPT),
+            lambda: world.drop(mended),
+            lambda: world.put(mended, world.bodies[mended]),
+            lambda: world.say_copy(mended, CopyState.PRESENT),
+        ])  # fmt: skip
+    return jobs
+
+
+def _unsaid(world: ScrubWorld) -> set[str]:
+    """Keys of which the log has no event."""
+    said = {record.key for part in range(PARTS) for _, record in world.log.read("log", part, 0)}
+    return world.bodies.keys() - said
