@@ -64,6 +64,12 @@ class Lanes:
         self._drained_to_ms = int(time.time() * 1000)
         self._news.set()
 
+    def wake(self, partition: int, key: str) -> None:
+        """Something that a copy waited for has come: try it now, whenever its next try was due."""
+        if self._holdings.stamp(partition) is not None:
+            self._woken[key] = None
+            self._news.set()
+
     def notice(self, notes: FoldNotes) -> None:
         """The view folded something: note what it means for the partitions that are held."""
         for partition, offset, worker in notes.claims:

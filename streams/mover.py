@@ -18,21 +18,23 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
-from tidestore.connectors.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tidestore.connectors.errors import ObjectExistsError, StoreError
 from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.store import ObjectInfo, ObjectStore
 from tidestore.schemas.events import CopyChanged, CopyState, ObjectRedacted, ObjectWritten
-from tidestore.schemas.manifests import children_of
-from tidestore.schemas.objects import Kind, MalformedError, ObjectKey, parse_key
+from tidestore.schemas.objects import MalformedError, ObjectKey
 from tidestore.schemas.topics import partition_of
+from tidestore.streams.asking import CheaperSoonError
 from tidestore.streams.backoff import GiveUp, next_try
-from tidestore.streams.ordering import Blocked, ChildParked, Readiness, Ready, readiness
+from tidestore.streams.children import Children
+from tidestore.streams.ordering import Blocked, ChildParked, Ready
+from tidestore.streams.patience import Patience
 from tidestore.streams.plan import CopyLater, CopyNow, Nothing, Remove, plan_object
 from tidestore.streams.records import (
     Identity,
@@ -48,11 +50,6 @@ from tidestore.streams.states import KnownStates
 
 LOGGER: Final = logging.getLogger("tidestore.mover")
 
-# Children that this very worker is copying now: waiting a moment for them is cheaper than a waiting
-# record and a wake. Longer than a small copy takes, shorter than a person notices.
-_SIBLING_SECONDS: Final = 0.5
-# Questions to the store about children without a record, in such portions.
-_ASKED_AT_ONCE: Final = 64
 # The log is unreachable: its record of an outcome is tried again until the broker is back or the
 # partition is lost. Each try has the writer's own limit.
 _RECORD_PAUSE_SECONDS: Final = 1.0
@@ -71,6 +68,7 @@ class Mover:
         writer: LogWriter,
         holdings: Holdings,
         known: KnownStates,
+        patience: Patience,
     ) -> None:
         self._identity = identity
         self._target = target
@@ -80,6 +78,8 @@ class Mover:
         self._known = known
         # One task per key at a time: events of one object, its retry and its wake never race here.
         self._busy: dict[str, asyncio.Future[None]] = {}
+        self._children = Children(target, sources, known, self._busy)
+        self._patience = patience
         # Keys whose outcome is being written, and those whose duty is being handed over: the two
         # must not overtake each other, or a stale "pending" would follow a "present".
         self._recording: set[str] = set()
@@ -228,7 +228,7 @@ class Mover:
         """One try, with its outcome recorded whatever it is."""
         wanted = wanted_of(record)
         try:
-            found = await self._children(wanted, event)
+            found = await self._children.readiness(wanted, event.data if event else None)
             match found:
                 case Blocked(child, count):
                     waiting = fresh(record, CopyState.WAITING)
@@ -236,7 +236,8 @@ class Mover:
                 case ChildParked(child):
                     await self._park(record, "child", f"{child} is parked here", child)
                 case Ready(is_incomplete):
-                    info = await self._transfer(wanted, event)
+                    is_first = record.attempts == 0 and record.error_class is None
+                    info = await self._transfer(wanted, event, may_wait=is_first)
                     present = fresh(record, CopyState.PRESENT)
                     said = ",".join(
                         f"{name}:{hex_}" for name, hex_ in sorted(info.checksums.items())
@@ -248,63 +249,36 @@ class Mover:
             await self._failed(record, error.error_class, str(error), error.retry_after_seconds)
         except NoSourceError as error:
             await self._failed(record, error.error_class, str(error))
+        except CheaperSoonError as soon:
+            # Killed before it is confirmed: the log's record is read again, and asked again.
+            await self._come_back(record, wanted, soon)
         except MalformedError as error:
             await self._park(record, "poison", str(error))
 
-    async def _transfer(self, wanted: Wanted, event: ObjectWritten | None) -> ObjectInfo:
+    async def _come_back(self, record: CopyChanged, wanted: Wanted, soon: CheaperSoonError) -> None:
+        waiting = replace(
+            fresh(record, CopyState.PENDING),
+            next_try_at_ms=_now_ms() + int(soon.seconds * 1000),
+            error_class="cheaper",
+            error=str(soon),
+        )
+        if await self._record(waiting):
+            self._patience.watch(wanted, soon)
+
+    async def _transfer(
+        self, wanted: Wanted, event: ObjectWritten | None, *, may_wait: bool
+    ) -> ObjectInfo:
         """Copy the bytes. Equal bytes that are there already are success."""
         try:
             if event is not None and event.data is not None:
                 return await self._sources.put_inline(
                     self._target, wanted, sums_of(event), event.data
                 )
+            if may_wait:
+                await self._sources.asking.check_worth_waiting(wanted)
             return await self._sources.copy(self._target, wanted)
         except ObjectExistsError:
             return await self._sources.prove_equal(self._target, wanted)
-
-    async def _children(self, wanted: Wanted, event: ObjectWritten | None) -> Readiness:
-        parts = parse_key(wanted.key)
-        if parts.kind is Kind.BLOB:
-            return Ready(is_incomplete=False)
-        data = event.data if event is not None else None
-        if data is None:
-            data = await self._sources.manifest(self._target, wanted)
-        children = children_of(parts.kind, parts.dataset, data)
-        states = self._known.states(children)
-        found = readiness(wanted.key, children, states)
-        if isinstance(found, Blocked):
-            busy = [self._busy[child] for child in children if child in self._busy]
-            if busy:
-                await asyncio.wait(busy, timeout=_SIBLING_SECONDS)
-                states = self._known.states(children)
-                found = readiness(wanted.key, children, states)
-        if (
-            isinstance(found, Blocked)
-            and found.child not in states
-            and await self._is_here(found.child)
-        ):
-            # Written here when this replica was the origin: such objects have no record, their
-            # events are the proof (R1). Nothing would ever wake a manifest that waits for one.
-            await self._add_written_here(children, states)
-            found = readiness(wanted.key, children, states)
-        return found
-
-    async def _add_written_here(
-        self, children: Sequence[ObjectKey], states: dict[str, CopyState]
-    ) -> None:
-        unknown = [child for child in children if child not in states]
-        for start in range(0, len(unknown), _ASKED_AT_ONCE):
-            batch = unknown[start : start + _ASKED_AT_ONCE]
-            are_here = await asyncio.gather(*(self._is_here(child) for child in batch))
-            found = zip(batch, are_here, strict=True)
-            states.update((child, CopyState.PRESENT) for child, is_here in found if is_here)
-
-    async def _is_here(self, key: str) -> bool:
-        try:
-            await self._target.head(ObjectKey(key))
-        except ObjectMissingError:
-            return False
-        return True
 
     async def _failed(
         self,

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Sequence
 from typing import Final
 
 from tidestore.connectors.breaker import BreakingStore
@@ -24,14 +25,20 @@ from tidestore.connectors.provision import provision
 from tidestore.connectors.registry import make_store
 from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view import View
+from tidestore.schemas.topics import partition_of
 from tidestore.streams.app import GATHER_SECONDS, LONG_GATHER_SECONDS
+from tidestore.streams.asking import Asking
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
 from tidestore.streams.findings_view import FindingsQueries
 from tidestore.streams.intake import Intake
 from tidestore.streams.lanes import Lanes
 from tidestore.streams.member import GroupMember
 from tidestore.streams.mending import Mender
+from tidestore.streams.metrics import WorkerMetrics
 from tidestore.streams.mover import Mover
+from tidestore.streams.patience import Patience
+from tidestore.streams.prices import Place
+from tidestore.streams.reads import Reads
 from tidestore.streams.records import Identity
 from tidestore.streams.scrub_timer import ScrubTimer
 from tidestore.streams.settings import WorkerSettings
@@ -44,8 +51,9 @@ LOGGER: Final = logging.getLogger("tidestore.replicate")
 class ReplicateWorker:
     """Runs until stopped or until something it cannot mend happens; then it must be restarted."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, metrics: WorkerMetrics | None = None) -> None:
         self._settings = settings
+        self._metrics = metrics or WorkerMetrics()
         self._name = f"{settings.replica.name}-{settings.worker_id}"
         topics, replica = settings.topics, settings.replica
         self._identity = Identity(
@@ -82,13 +90,10 @@ class ReplicateWorker:
             writer, view, identity.topic, f"{self._name}/{os.getpid()}", self._held
         )
         self._stack.push_async_callback(self._holdings.close)
-        sources = Sources(
-            stores,
-            copies_in_flight=settings.copies_in_flight,
-            copy_bytes_in_flight=settings.copy_bytes_in_flight,
-            large_in_flight=settings.large_in_flight,
-        )
-        mover = Mover(identity, target, sources, writer, self._holdings, known)
+        sources = self._sources(stores)
+        patience = Patience(sources.asking, self._wake)
+        self._stack.push_async_callback(patience.close)
+        mover = Mover(identity, target, sources, writer, self._holdings, known, patience)
         self._intake = Intake(
             mover,
             self._holdings,
@@ -151,7 +156,24 @@ class ReplicateWorker:
             await asyncio.gather(*self._background, return_exceptions=True)
         await self._stack.aclose()
 
-    async def _open_store(self, name: str) -> ObjectStore:
+    def _sources(self, stores: Sequence[BreakingStore]) -> Sources:
+        settings, name = self._settings, self._identity.replica
+        asking = Asking(
+            name,
+            {store.name: store for store in stores},
+            places={item.name: Place.of(item.address) for item in settings.replicas},
+            settings=settings.sources,
+            breakers={store.name: store.breaker for store in stores},
+            reads=Reads(name, self._metrics),
+        )
+        return Sources(
+            asking,
+            copies_in_flight=settings.copies_in_flight,
+            copy_bytes_in_flight=settings.copy_bytes_in_flight,
+            large_in_flight=settings.large_in_flight,
+        )
+
+    async def _open_store(self, name: str) -> BreakingStore:
         settings = next(item for item in self._settings.replicas if item.name == name)
         store = BreakingStore(make_store(settings.name, settings.address), self._drain)
         self._stack.push_async_callback(store.close)
@@ -171,6 +193,10 @@ class ReplicateWorker:
     def _drain(self) -> None:
         if hasattr(self, "_lanes"):
             self._lanes.drain()
+
+    def _wake(self, key: str) -> None:
+        if hasattr(self, "_lanes"):
+            self._lanes.wake(partition_of(key, self._identity.partitions), key)
 
     def _notice(self, notes: FoldNotes) -> None:
         if hasattr(self, "_lanes"):

@@ -9,6 +9,7 @@ from tidestore.connectors.credentials import Secret, StoreAddress
 from tidestore.connectors.kafka import KafkaSettings
 from tidestore.schemas.objects import DatasetName, ReplicaName
 from tidestore.schemas.topics import Topics
+from tidestore.streams.prices import SourceSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class WorkerSettings:
     copy_bytes_in_flight: int = 64 * 1024 * 1024
     # The origin's worker has nothing to copy: it may take its time.
     is_origin: bool = False
+    # What each way costs, and how long a copy may wait for a cheaper one.
+    sources: SourceSettings = field(default_factory=SourceSettings)
     # Large objects at once: two keep both ends busy; more only cost memory (design section 7).
     large_in_flight: int = 2
     scrub: ScrubSettings = field(default_factory=ScrubSettings)

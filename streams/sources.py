@@ -1,7 +1,7 @@
 """Where the bytes of a copy come from, and how they get to the target: read, hash, write, compare.
 
-A source is chosen by asking: the event's own bytes, then the object's origin, then every other
-replica. What arrives is hashed, so a wrong source costs time, never truth.
+A source is chosen by asking (streams/asking.py), the event's own bytes before all. What arrives is
+hashed, so a wrong source costs time, never truth.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from tidestore.connectors.errors import (
     ChecksumMismatchError,
     StoreError,
 )
-from tidestore.connectors.store import ByteStream, ObjectInfo, ObjectStore
+from tidestore.connectors.store import ObjectInfo, ObjectStore
 from tidestore.connectors.verify import CheckedSource, put_verified, upload_verified
 from tidestore.schemas.checksums import Checksums, checksums_of
+from tidestore.streams.asking import Asking
 from tidestore.streams.plan import SMALL_BYTES_MAX
 from tidestore.streams.records import Wanted
 
@@ -58,13 +59,13 @@ class Sources:
 
     def __init__(
         self,
-        stores: Sequence[ObjectStore],
+        asking: Asking,
         *,
         copies_in_flight: int,
         copy_bytes_in_flight: int,
         large_in_flight: int,
     ) -> None:
-        self._stores = {store.name: store for store in stores}
+        self.asking = asking
         self._small_places = asyncio.Semaphore(copies_in_flight)
         self._large_places = asyncio.Semaphore(large_in_flight)
         self._bytes = ByteBudget(copy_bytes_in_flight)
@@ -90,6 +91,7 @@ class Sources:
     ) -> ObjectInfo:
         """Write bytes that came with the event; they are proved first, like all others."""
         _check(wanted, data, "event")
+        self.asking.reads.read("event", len(data))
         async with self._small_places, self._clocked(wanted.key):
             return await put_verified(target, wanted.key, data, sums, wanted.content_type)
 
@@ -104,7 +106,7 @@ class Sources:
                 self._bytes.hold(wanted.size),
                 self._clocked(wanted.key),
             ):
-                body = await self._read_small(target, wanted)
+                body = await self._read_small(wanted)
                 sums = wanted.sums
                 if sums is None:
                     sums = await asyncio.to_thread(checksums_of, body)
@@ -112,13 +114,13 @@ class Sources:
         async with self._large_places:
             return await self._copy_large(target, wanted)
 
-    async def manifest(self, target: ObjectStore, wanted: Wanted) -> bytes:
+    async def manifest(self, wanted: Wanted) -> bytes:
         """The bytes of a manifest that did not come with its event."""
         kept = self._manifests.get(wanted.key)
         if kept is not None:
             self._manifests.move_to_end(wanted.key)
             return kept
-        body = await self._read_small(target, wanted)
+        body = await self._read_small(wanted)
         self._manifests[wanted.key] = body
         self._manifest_bytes += len(body)
         while self._manifest_bytes > _MANIFEST_BYTES_MAX and len(self._manifests) > 1:
@@ -163,7 +165,7 @@ class Sources:
                 wanted.key, source, sums, seen=seen, content_type=wanted.content_type
             )
 
-        return await self._from_any(target, wanted, put_right)
+        return await self._from_any(wanted, put_right)
 
     async def _copy_large(self, target: ObjectStore, wanted: Wanted) -> ObjectInfo:
         async def write(source: CheckedSource) -> ObjectInfo:
@@ -171,19 +173,18 @@ class Sources:
                 target, wanted.key, source, wanted.size, wanted.content_type
             )
 
-        return await self._from_any(target, wanted, write)
+        return await self._from_any(wanted, write)
 
     async def _from_any(
         self,
-        target: ObjectStore,
         wanted: Wanted,
         use: Callable[[CheckedSource], Awaitable[ObjectInfo]],
     ) -> ObjectInfo:
         """Give a source's bytes to `use`; another source's when the first one's are not right."""
         errors: list[StoreError] = []
-        for store in self._ordered(target, wanted):
+        for store in self.asking.ordered(wanted):
             try:
-                stream = await self._open(store, wanted)
+                stream = await self.asking.open(store, wanted)
                 place = ("copy", store.name, wanted.key)
                 source = CheckedSource(
                     stream.chunks, sha256=wanted.sha256, size=wanted.size, known=wanted.sums,
@@ -199,20 +200,11 @@ class Sources:
                 errors.append(error)
         raise NoSourceError(wanted.key, errors)
 
-    async def _open(self, store: ObjectStore, wanted: Wanted) -> ByteStream:
-        """Open the object at a source; its length must be right before a byte of it is read."""
-        stream = await store.get(wanted.key)
-        if stream.info.size == wanted.size:
-            return stream
-        await stream.close()
-        detail = f"has {stream.info.size} bytes, not {wanted.size}"
-        raise ChecksumMismatchError("copy", store.name, wanted.key, detail=detail)
-
-    async def _read_small(self, target: ObjectStore, wanted: Wanted) -> bytes:
+    async def _read_small(self, wanted: Wanted) -> bytes:
         errors: list[StoreError] = []
-        for store in self._ordered(target, wanted):
+        for store in self.asking.ordered(wanted):
             try:
-                stream = await self._open(store, wanted)
+                stream = await self.asking.open(store, wanted)
                 body = b"".join([chunk async for chunk in stream.chunks])
                 if len(body) > _THREAD_BYTES:
                     await asyncio.to_thread(_check, wanted, body, store.name)
@@ -223,10 +215,6 @@ class Sources:
                 continue
             return body
         raise NoSourceError(wanted.key, errors)
-
-    def _ordered(self, target: ObjectStore, wanted: Wanted) -> list[ObjectStore]:
-        others = [store for name, store in self._stores.items() if name != target.name]
-        return sorted(others, key=lambda store: store.name != wanted.origin)
 
 
 def _check(wanted: Wanted, body: bytes, source: str) -> None:

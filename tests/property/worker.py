@@ -13,10 +13,12 @@ from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view_tables import ViewTables
 from tidestore.schemas.events import CopyChanged
+from tidestore.streams.asking import Asking
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
 from tidestore.streams.intake import Intake
 from tidestore.streams.lanes import Lanes
 from tidestore.streams.mover import Mover
+from tidestore.streams.patience import Patience
 from tidestore.streams.records import Identity
 from tidestore.streams.sources import Sources
 from tidestore.streams.states import KnownStates
@@ -61,10 +63,12 @@ class Worker:
         self.view = MemoryView(self._log, fold, [REDACTIONS, RETRIES, COPIES], tables)
         self.known = KnownStates(self.view, COPIES)
         self.holdings = Holdings(self.writer, self.view, COPIES, self.name, self._held)
-        stores = Sources(
-            [target, *others], copies_in_flight=4, copy_bytes_in_flight=10_000, large_in_flight=2
+        asking = Asking(target.name, {store.name: store for store in [target, *others]})
+        stores = Sources(asking, copies_in_flight=4, copy_bytes_in_flight=10_000, large_in_flight=2)
+        patience = Patience(asking, lambda _: None)
+        self.mover = Mover(
+            identity, target, stores, self.writer, self.holdings, self.known, patience
         )
-        self.mover = Mover(identity, target, stores, self.writer, self.holdings, self.known)
         self.intake = Intake(
             self.mover, self.holdings, self.writer, poison_topic=None, name=self.name,
             seek=self._seek,

@@ -30,6 +30,8 @@ class Throttle:
         self._is_open = threading.Event()
         self._is_open.set()
         self.bytes_per_second: float | None = None
+        # What the server has answered so far, heads included.
+        self.answered_bytes = 0
 
     @property
     def staging_toml(self) -> str:
@@ -83,6 +85,8 @@ class Throttle:
                     await asyncio.sleep(0.02)
                 if is_gated and self.bytes_per_second:
                     await asyncio.sleep(len(data) / self.bytes_per_second)
+                if is_gated:
+                    self.answered_bytes += len(data)
                 writer.write(data)
                 await writer.drain()
         except OSError:

@@ -34,6 +34,7 @@ from tidestore.schemas.catalogue import newest_schemas
 from tidestore.schemas.events import ChangeType, CopyState
 from tidestore.schemas.objects import PUBLIC, ReplicaName
 from tidestore.schemas.topics import VALUE_BYTES_MAX, Topics
+from tidestore.streams.metrics import WorkerMetrics
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*$", re.MULTILINE)
@@ -198,7 +199,7 @@ def test_every_key_of_the_configuration_is_documented_and_no_other(section: str)
     part = text.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
     named = set(re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE))
     tables = (
-        {"kafka", "gateway", "hooks", "limits", "replicas", "staging", "scrub"}
+        {"kafka", "gateway", "hooks", "limits", "replicas", "staging", "scrub", "sources"}
         if not section
         else set()
     )
@@ -303,6 +304,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
     registry = CollectorRegistry()
     GatewayMetrics(registry)
     StoreMetrics(registry)
+    WorkerMetrics(registry)
     suffix = {"counter": "_total"}
     real = {metric.name + suffix.get(metric.type, "") for metric in registry.collect()}
     named = set(re.findall(r"`(tidestore_\w+)`", text_of("docs/operations.md")))

@@ -24,6 +24,7 @@ class LazyGroup(click.Group):
         "log": "tidestore.cli.log:log",
         "ls": "tidestore.cli.objects:ls",
         "parked": "tidestore.cli.parked:parked",
+        "plan": "tidestore.cli.plan:plan",
         "put": "tidestore.cli.put:put",
         "retry": "tidestore.cli.parked:retry",
         "run": "tidestore.cli.run:run",

@@ -72,19 +72,34 @@ def gateway(environ: dict[str, str], config_path: Path, gateway_id: str, port: i
 @click.argument("replica")
 @config_option
 @click.option("--id", "worker_id", default="0", help="Names this worker; keep it over restarts.")
+@click.option("--metrics-port", type=int, help="Answer Prometheus here, on the gateway's host.")
 @click.pass_obj
-def worker(environ: dict[str, str], replica: str, config_path: Path, worker_id: str) -> None:
+def worker(
+    environ: dict[str, str],
+    replica: str,
+    config_path: Path,
+    worker_id: str,
+    metrics_port: int | None,
+) -> None:
     """Copy objects to REPLICA."""
     _set_up_logging(environ)
     config = _read(config_path, environ)
     from tidestore.config import ConfigError  # noqa: PLC0415
+    from tidestore.streams.metrics import WorkerMetrics  # noqa: PLC0415
     from tidestore.streams.replicate import ReplicateWorker  # noqa: PLC0415
 
     try:
         settings = config.worker(replica, worker_id)
     except ConfigError as error:
         fail(str(error))
-    _run(lambda: _work(lambda: ReplicateWorker(settings)))
+    metrics = WorkerMetrics()
+
+    async def work() -> None:
+        if metrics_port is not None:
+            metrics.serve(config.host, metrics_port)
+        await _work(lambda: ReplicateWorker(settings, metrics))
+
+    _run(work)
 
 
 @click.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tidestore.api.settings import GatewaySettings, Limits, ReplicaEntry, StagingEntry
@@ -10,6 +10,7 @@ from tidestore.connectors.credentials import Secret, StoreAddress
 from tidestore.connectors.kafka import KafkaSettings
 from tidestore.schemas.objects import DatasetName, ReplicaName
 from tidestore.schemas.topics import Topics
+from tidestore.streams.prices import SourceSettings
 from tidestore.streams.settings import (
     FeedsSettings,
     ReplicaSettings,
@@ -51,6 +52,7 @@ class Config:
     limits: Limits
     is_local: bool
     scrub: ScrubSettings
+    sources: SourceSettings = field(default_factory=SourceSettings)
 
     def gateway(self, gateway_id: str = "0", port: int | None = None) -> GatewaySettings:
         """The settings of one gateway process."""
@@ -90,6 +92,7 @@ class Config:
             worker_id=worker_id,
             is_origin=mine.name == self.origin,
             scrub=self.scrub,
+            sources=self.sources,
         )
 
     def feeds(self, worker_id: str = "0") -> FeedsSettings:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tidestore.api.settings import Limits, StagingEntry
 from tidestore.config.model import Config, ConfigError, ReplicaConfig
+from tidestore.config.sources import read_sources
 from tidestore.connectors.credentials import Secret, StoreAddress
 from tidestore.connectors.kafka import KafkaSettings
 from tidestore.connectors.registry import check_scheme
@@ -30,7 +31,7 @@ from tidestore.streams.settings import ScrubSettings
 _KNOWN: Final = {
     "": {
         "kafka", "gateway", "replicas", "staging", "hooks", "limits", "origin", "datasets",
-        "data_folder", "local", "scrub",
+        "data_folder", "local", "scrub", "sources",
     },
     "kafka": {
         "bootstrap", "topic_prefix", "partitions", "generation", "replication", "replay_hours",
@@ -42,6 +43,7 @@ _KNOWN: Final = {
     "hooks": {"seal_key", "networks"},
     "limits": {item.name for item in fields(Limits)},
     "scrub": {item.name for item in fields(ScrubSettings)},
+    "sources": {"wait_seconds_max", "places", "egress", "requests"},
 }  # fmt: skip
 _EXAMPLES: Final = {
     "bootstrap": '"kafka:9092"', "name": '"aws"', "url": '"s3://a-bucket", "gs://..." or "file:///..."'
@@ -167,6 +169,7 @@ def _config(reader: _Reader) -> Config:
         hook_networks=_networks(reader, hooks),
         staging=_staging(reader),
         limits=_limits(reader),
+        sources=read_sources(reader),
         is_local=bool(document.get("local", False)),
         scrub=_scrub(reader),
     )
