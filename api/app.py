@@ -32,6 +32,7 @@ from tidestore.api.protocol import HEADERS_MAX, LINE_BYTES_MAX, GatewayRunner
 from tidestore.api.reconcile import Reconciler
 from tidestore.api.replicas import ReplicasFold, settle_replicas
 from tidestore.api.routes import all_routes
+from tidestore.api.scrubs import SCRUBS, ScrubBook, ScrubsFold
 from tidestore.api.settings import GatewaySettings
 from tidestore.api.staging import TASK_BOARD, run_task
 from tidestore.api.tasks import Report, TaskBoard, TasksFold
@@ -46,6 +47,7 @@ from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view import View
 from tidestore.connectors.webhook import WebhookSender
 from tidestore.schemas.events import TaskChanged
+from tidestore.schemas.findings import FindingReported
 
 LOGGER: Final = logging.getLogger("tidestore.api")
 
@@ -112,7 +114,27 @@ async def make_gateway(
         inline_manifest_bytes_max=settings.limits.inline_manifest_bytes_max,
     )
     _in_background(stack, reconciler.run())
+    app[SCRUBS] = await _start_scrubs(settings, reconciler, stack)
     return app
+
+
+async def _start_scrubs(
+    settings: GatewaySettings, reconciler: Reconciler, stack: contextlib.AsyncExitStack
+) -> ScrubBook:
+    """Follow what comparisons say."""
+    loop, topics = asyncio.get_running_loop(), settings.topics
+
+    def dark(findings: list[FindingReported]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop may be closing
+            loop.call_soon_threadsafe(book.dark, findings)
+
+    path = settings.data_folder / "scrubs.sqlite"
+    view = View(path, ScrubsFold(dark), settings.kafka, [topics.scrubs, topics.findings])
+    book = ScrubBook(view, reconciler, settings.origin)
+    await view.start()
+    stack.push_async_callback(view.stop)
+    _in_background(stack, book.run())
+    return book
 
 
 async def _open_stores(

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from tidestore.api.lookup import Lag
 from tidestore.api.problems import Handler
+from tidestore.schemas.findings import ReadbackMoved, ScrubReported, Verdict
 
 
 class GatewayMetrics:
@@ -45,6 +46,22 @@ class GatewayMetrics:
             "tidestore_parked_objects", "Copies that wait for a person, by replica.", ["replica"],
             registry=registry,
         )  # fmt: skip
+        self.scrub_age = Gauge(
+            "tidestore_scrub_age_seconds", "Since the last comparison with the log, by replica.",
+            ["replica"], registry=registry,
+        )  # fmt: skip
+        self.scrub_findings = Gauge(
+            "tidestore_scrub_findings", "What the last comparison found, by replica and kind.",
+            ["replica", "kind"], registry=registry,
+        )  # fmt: skip
+        self.scrub_stopped = Gauge(
+            "tidestore_scrub_stopped", "1 if the last comparison stopped for a person, by replica.",
+            ["replica"], registry=registry,
+        )  # fmt: skip
+        self.readback_rotten = Gauge(
+            "tidestore_readback_rotten_objects", "Found rotten in this round, by replica.",
+            ["replica"], registry=registry,
+        )  # fmt: skip
         self.deliveries = Counter(
             "tidestore_hook_attempts_total", "Tries of webhook deliveries by outcome.", ["outcome"],
             registry=registry,
@@ -61,6 +78,18 @@ class GatewayMetrics:
                 0 if oldest is None else max(0.0, (now_ms - oldest) / 1000)
             )
             self.parked.labels(replica).set(lag.parked)
+
+    def set_scrub(
+        self, replica: str, report: ScrubReported | None, place: ReadbackMoved | None
+    ) -> None:
+        """Set the gauges of a replica from what was published last, when somebody looks."""
+        if report is not None:
+            self.scrub_age.labels(replica).set(max(0.0, time.time() - report.ended_at_ms / 1000))
+            self.scrub_stopped.labels(replica).set(report.verdict == Verdict.STOPPED)
+            for kind in ("lost", "altered", "dark", "unredacted"):
+                self.scrub_findings.labels(replica, kind).set(getattr(report, kind))
+        if place is not None:
+            self.readback_rotten.labels(replica).set(place.rotten)
 
     @property
     def middleware(self) -> object:

@@ -20,12 +20,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from tidestore.api.lookup import Index
 from tidestore.api.origin import Author, OriginWriter
-from tidestore.connectors.errors import ChecksumMismatchError, StoreError
+from tidestore.connectors.errors import ChecksumMismatchError, ObjectMissingError, StoreError
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.store import ObjectInfo
 from tidestore.connectors.verify import CheckedSource
@@ -97,6 +98,16 @@ class Reconciler:
                 appended += await self._finish(batch)
                 batch = []
         return appended + await self._finish(batch)
+
+    async def finish(self, keys: Sequence[str]) -> int:
+        """Look at some objects that a comparison found dark; how many events were appended."""
+        batch: list[ObjectInfo] = []
+        for key in keys:
+            try:
+                batch.append(await self._origin.store.head(ObjectKey(key)))
+            except ObjectMissingError:
+                continue
+        return await self._finish(batch)
 
     async def _finish(self, batch: list[ObjectInfo]) -> int:
         if not batch:

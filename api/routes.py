@@ -12,6 +12,7 @@ from tidestore.api import (
     parked,
     producer,
     schema_registry,
+    scrubs,
     status,
 )
 from tidestore.api.hooks import registry as hooks
@@ -27,6 +28,7 @@ def all_routes() -> list[web.RouteDef]:
         web.put("/v1/bundles/{uuid}", commits.put_bundle),
         web.put("/v1/collections/{uuid}", commits.put_collection),
         web.get("/v1/replicas", status.get_replicas),
+        web.get("/v1/statements", scrubs.list_statements),
         web.get("/v1/parked", parked.list_parked),
         web.post("/v1/parked/retries", parked.ask_retries),
         web.get("/v1/explanations", explain.explain_key),

@@ -15,6 +15,7 @@ from tidestore.api.auth import READ
 from tidestore.api.context import Gateway, gateway_of
 from tidestore.api.metrics import GatewayMetrics
 from tidestore.api.problems import Problem
+from tidestore.api.scrubs import SCRUBS, ScrubBook, scrub_document
 from tidestore.api.staging import TASK_BOARD, task_document
 from tidestore.connectors.store import Capabilities
 from tidestore.connectors.view import View
@@ -29,14 +30,15 @@ _TASK_ID_CHARS: Final = 32
 async def get_replicas(request: web.Request) -> web.StreamResponse:
     """Every replica: where it is, what it can do, how far it is behind."""
     gateway = gateway_of(request)
-    documents = [_replica(gateway, name) for name in gateway.replica_names]
+    book = request.app[SCRUBS]
+    documents = [_replica(gateway, book, name) for name in gateway.replica_names]
     return web.json_response(
         {"replicas": documents, "objects": gateway.index.written_count()},
         headers={"Cache-Control": "no-store"},
     )
 
 
-def _replica(gateway: Gateway, name: str) -> dict[str, object]:
+def _replica(gateway: Gateway, book: ScrubBook, name: str) -> dict[str, object]:
     entry = next(item for item in gateway.settings.replicas if item.name == name)
     lag = gateway.index.lag(name)
     now_ms = int(time.time() * 1000)
@@ -56,6 +58,9 @@ def _replica(gateway: Gateway, name: str) -> dict[str, object]:
         },
         "waiting": lag.waiting,
         "parked": lag.parked,
+        **scrub_document(
+            book.report(name, entry.incarnation), book.readback(name, entry.incarnation)
+        ),
     }
 
 
@@ -101,7 +106,11 @@ async def readyz(request: web.Request) -> web.StreamResponse:
 async def metrics(request: web.Request) -> web.StreamResponse:
     """Prometheus text."""
     gateway = gateway_of(request)
-    request.app[METRICS].set_lags({name: gateway.index.lag(name) for name in gateway.stores})
+    gauges, book = request.app[METRICS], request.app[SCRUBS]
+    gauges.set_lags({name: gateway.index.lag(name) for name in gateway.stores})
+    for entry in gateway.settings.replicas:
+        place = (entry.name, entry.incarnation)
+        gauges.set_scrub(entry.name, book.report(*place), book.readback(*place))
     return web.Response(
         body=generate_latest(request.app[REGISTRY]), headers={"Content-Type": CONTENT_TYPE_LATEST}
     )

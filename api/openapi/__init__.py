@@ -14,6 +14,7 @@ from tidestore.api.openapi.operating import operating_paths
 from tidestore.api.openapi.parts import Bounds, Json
 from tidestore.api.openapi.reading import reading_paths
 from tidestore.api.openapi.schemas import schemas
+from tidestore.api.openapi.scrubbing import scrubbing_paths
 from tidestore.api.openapi.service import service_paths
 from tidestore.api.openapi.writing import writing_paths
 from tidestore.api.settings import GatewaySettings
@@ -38,6 +39,7 @@ def openapi_document(settings: GatewaySettings) -> Json:
         wait_seconds_max=settings.limits.wait_seconds_max,
     )
     paths = {**writing_paths(bounds), **service_paths(), **operating_paths(bounds)}
+    paths |= scrubbing_paths()
     for path, operations in reading_paths(bounds).items():
         paths.setdefault(path, {}).update(operations)
     return {

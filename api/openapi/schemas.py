@@ -15,6 +15,7 @@ from tidestore.api.openapi.parts import (
     record,
     ref,
 )
+from tidestore.api.openapi.scrubbing import scrub_members, scrubbing_schemas
 from tidestore.schemas.events import CopyState, TaskState
 from tidestore.schemas.manifests import (
     CONTENT_TYPE_CHARS_MAX,
@@ -64,6 +65,7 @@ def schemas() -> Json:
         **_read(),
         **_hooks(),
         **operating_schemas(_MOMENT),
+        **scrubbing_schemas(_MOMENT),
         **_registry(),
     }
 
@@ -197,6 +199,7 @@ def _replica() -> Json:
             "lag": lag,
             "waiting": WHOLE,
             "parked": WHOLE,
+            **scrub_members(_MOMENT),
         }
     )
 

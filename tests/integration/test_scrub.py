@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import WorldMaker
+from tests.conftest import Servers, _replicas
 from tests.integration.commands import environ, lines, run
+from tests.servers.kafka import TestKafka
 from tests.world import World, random_body
-from tidestore.client import Client
-from tidestore.connectors.signing import canonical, is_signed
+from tidestore.client import Client, ClientError
+from tidestore.connectors.log import LogWriter
+from tidestore.connectors.registry import make_store
+from tidestore.connectors.signing import is_signed
 from tidestore.local.readback import gcs_client, places_of, s3_client
+from tidestore.schemas.events import PartitionClaimed
+from tidestore.streams.scrub import Outcome
+from tidestore.streams.scrub_open import open_scrubber
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -52,6 +64,12 @@ class Vandal:
         else:
             (self._root / key).unlink()
 
+    def keys(self, replica: str) -> list[str]:
+        """All keys of a bucket, bookkeeping included."""
+        pages = s3_client(self._places[replica]).get_paginator("list_objects_v2")
+        found = pages.paginate(Bucket=self._bucket(replica))
+        return [item["Key"] for page in found for item in page.get("Contents", [])]
+
 
 class Person:
     """Runs commands against a world."""
@@ -70,12 +88,57 @@ class Person:
         return dict(lines(done)[0])
 
 
+@pytest.fixture(scope="module")
+def world(
+    kafka: TestKafka, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """A store that all tests here share; each leaves every replica whole."""
+    folder = tmp_path_factory.mktemp("scrub-world")
+    found = World(folder, kafka, _replicas(servers, folder), "aws", extra_toml=SCRUB_TOML)
+    found.start(feeds=0)
+    yield found
+    found.stop()
+    sys.stdout.write(found.last_words())
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def vandal(world: World) -> Vandal:
+    return Vandal(world)
+
+
+@pytest.fixture
+def person(world: World, tmp_path: Path) -> Person:
+    return Person(world, tmp_path)
+
+
 async def fill(world: World, client: Client, count: int) -> dict[str, bytes]:
     """Blobs on every replica: small, inline and not."""
     bodies = [random_body(200 if number % 2 else 50_000) for number in range(count)]
     keys = await asyncio.gather(*(world.put_blob(client, body) for body in bodies))
     await world.until_everywhere(client, list(keys))
     return dict(zip(keys, bodies, strict=True))
+
+
+def kinds_of(report: dict[str, Any]) -> dict[str, str]:
+    return {item["key"]: item["kind"] for item in report["findings"]}
+
+
+async def scrub(world: World, replica: str, **chosen: Any) -> Outcome:
+    """A comparison without a command: the same parts, in this process."""
+    settings = world.config().worker(replica, "test")
+    settings = replace(settings, scrub=replace(settings.scrub, **chosen))
+    async with contextlib.AsyncExitStack() as stack:
+        store = make_store(settings.replica.name, settings.replica.address)
+        stack.push_async_callback(store.close)
+        await store.open()
+        writer = LogWriter(settings.kafka)
+        await writer.start()
+        stack.push_async_callback(writer.stop)
+        scrubber = await open_scrubber(
+            settings, store, writer, settings.data_folder, stack, keys_per_second_max=0
+        )
+        return await scrubber.run()
 
 
 def digests(bodies: dict[str, bytes]) -> dict[str, str]:
@@ -94,61 +157,179 @@ async def until_whole(world: World, replica: str, bodies: dict[str, bytes]) -> N
 
 
 async def test_what_was_lost_or_altered_behind_our_back_heals_by_itself(
-    make_world: WorldMaker, tmp_path: Path
+    world: World, person: Person, vandal: Vandal
 ) -> None:
     """Goal: delete and change objects on MinIO (the origin), fake GCS and the folder; all heal.
 
-    Method: the clouds' own clients do the damage; `tidestore scrub` tells exactly what was done and
-    the workers mend it; a dry run before changes nothing; one after it signs that all is equal. One
+    Method: the clouds' own clients do the damage; the command tells exactly what was done and the
+    workers mend it; a dry run before changes nothing; one after it signs that all is equal. One
     object is damaged on two replicas, so that its first source is a bad one.
     """
-    world = make_world()
-    world.extra_toml = SCRUB_TOML
-    world.start(feeds=0)
-    vandal, person = Vandal(world), Person(world, tmp_path)
     async with world.client() as client:
         bodies = await fill(world, client, 24)
         lost, size, same_size, twice, *_ = sorted(bodies)
-        for replica in ("aws", "gcp", "onprem"):
-            vandal.delete(replica, lost) if replica != "onprem" else None
-            vandal.put(replica, size, b"short")
-        vandal.put("onprem", size, bodies[size])  # somebody has to have the right ones
+        vandal.delete("gcp", lost)
+        vandal.put("gcp", size, b"short")
+        vandal.put("gcp", twice, b"bad here, too")
+        vandal.delete("aws", lost)
         vandal.put("aws", same_size, bytes(len(bodies[same_size])))
         vandal.put("aws", twice, b"bad at the origin")
-        vandal.put("gcp", twice, b"bad at the other one, too")
+        vandal.delete("onprem", same_size)
         dry = await person.scrub("gcp", "--dry-run", code=1)
-        assert {item["key"]: item["kind"] for item in dry["findings"]} == {
-            lost: "lost", size: "altered", twice: "altered"
-        }  # fmt: skip
+        wrong = {lost: "lost", size: "altered", twice: "altered"}
+        assert kinds_of(dry) == wrong
         assert (await world.copies(client, lost))["gcp"]["state"] == "present"
-        found = await person.scrub("gcp", "--stop-percent", "50", code=1)
-        assert (found["lost"], found["altered"], found["dark"]) == (1, 2, 0)
+        assert kinds_of(await person.scrub("gcp", code=1)) == wrong
         await until_whole(world, "gcp", bodies)
-        found = await person.scrub("aws", "--stop-percent", "50", code=1)
-        assert {item["key"]: item["kind"] for item in found["findings"]} == {
-            lost: "lost", size: "altered", same_size: "altered", twice: "altered"
+        found = await scrub(world, "aws")
+        assert {item.key: item.kind for item in found.findings} == {
+            lost: "lost", same_size: "altered", twice: "altered"
         }  # fmt: skip
         await until_whole(world, "aws", bodies)
+        assert [item.key for item in (await scrub(world, "onprem")).findings] == [same_size]
+        await until_whole(world, "onprem", bodies)
         await world.until_everywhere(client, list(bodies))
-        for replica in ("aws", "gcp", "onprem"):
-            check_equal(await person.scrub(replica), replica, bodies)
-    kept = [key for key in world_keys(vandal, "aws") if key.startswith(".tidestore/damaged/")]
-    assert len(kept) == 3, "the bad bytes are kept aside"
+        await check_equal(world, client)
+    damaged = [key for key in vandal.keys("aws") if key.startswith(".tidestore/damaged/")]
+    assert len(damaged) == 2, "the bad bytes are kept aside"
 
 
-def world_keys(vandal: Vandal, replica: str) -> list[str]:
-    client = s3_client(vandal._places[replica])
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=vandal._bucket(replica))
-    return [item["Key"] for page in pages for item in page.get("Contents", [])]
+async def check_equal(world: World, client: Client) -> None:
+    """Every replica is vouched for, in the API too, and the signature holds for these words."""
+    reports = {name: (await scrub(world, name)).report for name in world.replicas}
+    assert {report.verdict for report in reports.values()} == {"equal"}
+
+    async def is_said() -> bool:
+        items = (await client.get("/v1/statements"))["items"]
+        return {item["replica"]: item["statement"] for item in items} == {
+            name: report.statement for name, report in reports.items()
+        }
+
+    await world.until(is_said)
+    total = (await client.get("/v1/replicas"))["objects"]
+    for item in (await client.get("/v1/statements"))["items"]:
+        text, key = item["statement"], item["public_key"]
+        assert json.loads(text)["objects"] == total
+        assert f"all {total} objects up to cut " in json.loads(text)["said"]
+        assert is_signed(text, item["signature"], key)
+        assert not is_signed(text.replace("all", "ALL"), item["signature"], key)
+    for replica in (await client.get("/v1/replicas"))["replicas"]:
+        assert replica["present"] == total, "a mended object at the origin counts once"
+        assert (replica["scrub"]["verdict"], replica["scrub"]["equal"]) == ("equal", total)
 
 
-def check_equal(report: dict[str, Any], replica: str, bodies: dict[str, bytes]) -> None:
-    """The statement says it, and its signature holds for these very words."""
-    assert (report["verdict"], report["equal"]) == ("equal", len(bodies))
-    statement = report["statement"]
-    assert (statement["replica"], statement["objects"]) == (replica, len(bodies))
-    assert statement["bytes"] == sum(map(len, bodies.values()))
-    assert f"all {len(bodies)} objects up to cut {report['cut']}" in statement["said"]
-    text = canonical(statement)
-    assert is_signed(text, report["signature"], report["public_key"])
-    assert not is_signed(text.replace("all", "ALL"), report["signature"], report["public_key"])
+async def test_too_much_stops_before_anything_is_changed(
+    world: World, person: Person, vandal: Vandal
+) -> None:
+    """Goal: a wrong mount is no work list. Method: much of the folder gone; a person's word.
+
+    Nothing is handed over and no copy changes until somebody raises the bound.
+    """
+    async with world.client() as client:
+        bodies = await fill(world, client, 12)
+        known = len(await asyncio.to_thread(world.contents, "onprem"))
+        gone = sorted(bodies)[: max(5, known // 5)]
+        for key in gone:
+            vandal.delete("onprem", key)
+        before = len(list(world.records("findings")))
+        stopped = await person.scrub("onprem", code=1)
+        assert stopped["verdict"] == "stopped"
+        assert "more than 10 %" in stopped["reason"]
+        assert len(list(world.records("findings"))) == before
+        assert (await world.copies(client, gone[0]))["onprem"]["state"] == "present"
+        await person.scrub("onprem", "--stop-percent", "100", code=1)
+        await until_whole(world, "onprem", bodies)
+
+
+async def test_what_the_log_does_not_know_is_finished_at_the_origin_and_moved_aside_elsewhere(
+    world: World, vandal: Vandal
+) -> None:
+    """Goal: dark objects. Method: right content at the origin, the same elsewhere, and strangers.
+
+    The origin's gets its event and comes to all replicas. Elsewhere it is told, and moved aside
+    once it is old (at once, here). Keys that no object has are left alone.
+    """
+    body, other = random_body(300), random_body(300)
+    key, stray = (f"public/blobs/{hashlib.sha256(each).hexdigest()}" for each in (body, other))
+    vandal.put("aws", key, body)
+    vandal.put("onprem", stray, other)
+    vandal.put("onprem", "notes/readme.txt", b"a person's")
+    found = await scrub(world, "aws")
+    assert [(item.kind, item.key) for item in found.findings] == [("dark", key)]
+    told = await scrub(world, "onprem")
+    assert [(item.kind, item.key) for item in told.findings] == [("dark", stray)]
+    assert told.report.foreign >= 1
+    async with world.client() as client:
+        await world.until(lambda: is_known(client, key))
+        await world.until_everywhere(client, [key])
+    aged = await scrub(world, "onprem", quarantine_hours=0.0)
+    assert [(item.kind, item.key) for item in aged.findings] == [("quarantine", stray)]
+    root = world.folder / "onprem"
+
+    async def is_aside() -> bool:
+        return not (root / stray).exists()
+
+    await world.until(is_aside)
+    (kept,) = (root / ".tidestore/quarantine" / stray).parent.iterdir()
+    assert kept.read_bytes() == other
+    assert (root / "notes/readme.txt").read_bytes() == b"a person's"
+
+
+async def is_known(client: Client, key: str) -> bool:
+    try:
+        await client.get(f"/v1/blobs/{key.rsplit('/', 1)[-1]}/copies")
+    except ClientError:
+        return False
+    return True
+
+
+async def test_bit_rot_that_no_listing_shows_is_found_by_reading_back(
+    world: World, person: Person
+) -> None:
+    """Goal: one flipped bit, same size, no checksum of the store's. Method: the folder replica."""
+    async with world.client() as client:
+        bodies = await fill(world, client, 4)
+    key = min(bodies)
+    path = world.folder / "onprem" / key
+    path.chmod(0o644)
+    path.write_bytes(bytes([bodies[key][0] ^ 1]) + bodies[key][1:])
+    assert (await scrub(world, "onprem")).findings == []
+    report = await person.scrub("onprem", "--read-back", "1", code=1)
+    assert kinds_of(report) == {key: "rotten"}
+    assert report["read_back"]["bytes"] >= sum(map(len, bodies.values()))
+    await until_whole(world, "onprem", bodies)
+
+
+async def test_a_frozen_owner_neither_stops_the_repair_nor_spoils_it(
+    world: World, vandal: Vandal
+) -> None:
+    """Goal: claims and stamps hold for repairs. Method: SIGSTOP the owner, hand over, wake it.
+
+    The other worker mends; what the frozen one does when it wakes changes nothing.
+    """
+    world.add_worker("onprem", "1")
+    async with world.client() as client:
+        await world.until(lambda: has_two_owners(world), seconds=60)
+        bodies = await fill(world, client, 4)
+        frozen = world.processes["worker-onprem-0"]
+        frozen.freeze()
+        for key in bodies:
+            vandal.delete("onprem", key)
+        assert len((await scrub(world, "onprem", stop_percent=100)).findings) == 4
+        await until_whole(world, "onprem", bodies)
+        frozen.thaw()
+        if frozen.exit_code() is not None:  # its supervisor would start it again
+            world.restart("worker-onprem-0")
+        await world.until(lambda: has_two_owners(world), seconds=60)
+        await world.until_everywhere(client, list(bodies))
+        assert (await scrub(world, "onprem")).report.verdict == "equal"
+    world.processes["worker-onprem-1"].end()
+
+
+async def has_two_owners(world: World) -> bool:
+    """Whether the newest claims on the folder's copies are of two workers."""
+    newest: dict[int, str] = {}
+    for record in await asyncio.to_thread(lambda: list(world.records("copies.onprem.1"))):
+        if isinstance(record.event, PartitionClaimed):
+            newest[record.partition] = record.event.worker.split("/")[0]
+    return len(set(newest.values())) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from tidestore.cli.connect import connect_options, find_connection
 from tidestore.cli.output import fail, print_json, run_async
+from tidestore.cli.story import age_words
 from tidestore.client import Client, ClientError
 
 _REFRESH_SECONDS = 1.0
@@ -66,6 +68,7 @@ def _table(document: dict[str, Any]) -> Table:
         "parked",
         "bytes behind",
         "lag",
+        "compared",
         "where",
     ):
         table.add_column(name, justify="left" if name in ("replica", "where") else "right")
@@ -80,9 +83,20 @@ def _table(document: dict[str, Any]) -> Table:
             str(replica["parked"]),
             _bytes(lag["bytes"]),
             f"{lag['seconds']:.1f} s" if lag["objects"] else "-",
+            _compared(replica.get("scrub")),
             replica["url"],
         )
     return table
+
+
+def _compared(scrub: dict[str, Any] | None) -> str:
+    """The last comparison with the log (docs/scrub.md), and how old it is."""
+    if scrub is None:
+        return "never"
+    age = age_words(int(time.time() * 1000) - scrub["ended_at_ms"])
+    wrong = sum(scrub[kind] for kind in ("lost", "altered", "dark", "unredacted"))
+    more = f" {wrong}" if wrong else ""
+    return f"{scrub['verdict']}{more}, {age}"
 
 
 def _bytes(count: float) -> str:
