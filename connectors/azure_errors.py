@@ -23,6 +23,7 @@ from obstore.exceptions import BaseError
 from tidestore.connectors.errors import (
     BucketMissingError,
     ChecksumMismatchError,
+    KeyBusyError,
     ObjectExistsError,
     ObjectMissingError,
     StoreDeniedError,
@@ -32,6 +33,7 @@ from tidestore.connectors.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
+from tidestore.connectors.waits import wait_of
 
 # All that a call of Azure's library can raise. The last two come from below it, when an answer is
 # cut while it is read.
@@ -64,7 +66,7 @@ _CODES: dict[str, type[StoreError]] = {
     "OperationTimedOut": StoreUnreachableError,
     "ServerBusy": StoreThrottledError,
     # Our blocks are gone: another writer of the key committed meanwhile. The next try sees whose.
-    "InvalidBlockList": StoreThrottledError,
+    "InvalidBlockList": KeyBusyError,
 }
 # For an answer without a code that we know.
 _STATUSES: dict[int, type[StoreError]] = {
@@ -112,7 +114,7 @@ def translate_azure(operation: str, store: str, key: str, error: Exception) -> S
         code = getattr(error, "error_code", None)
         name = str(getattr(code, "value", code) or "")
         return _named(
-            name, error.status_code, place, f"{error.status_code} {name} {detail}", _wait_of(error)
+            name, error.status_code, place, f"{error.status_code} {name} {detail}", _wait(error)
         )
     if isinstance(error, ClientAuthenticationError):
         hint = "no credentials are configured, and the machine offers none that work"
@@ -150,8 +152,5 @@ def translate_obstore(operation: str, store: str, key: str, error: Exception) ->
     return StoreFaultError(*place, detail=detail[:_DETAIL_CHARS_MAX])
 
 
-def _wait_of(error: HttpResponseError) -> float | None:
-    """What the answer asks us to wait, if it does."""
-    headers = getattr(error.response, "headers", None) or {}
-    text = str(headers.get("Retry-After", ""))
-    return float(text) if text.isdigit() else None
+def _wait(error: HttpResponseError) -> float | None:
+    return wait_of(getattr(error.response, "headers", None))

@@ -7,6 +7,7 @@
     |-- ChecksumMismatchError       checksum    bytes are not what they should be
     |-- StoreUnreachableError       network     no answer, a cut answer, a time-out
     |-- StoreThrottledError         throttled   slow down; may name a time
+    |   `-- KeyBusyError            throttled   only this key: another writer of it is at work
     |-- StoreDeniedError            auth        credentials or permissions
     |-- StoreFullError              full        quota or disk
     |-- BucketMissingError          bucket      the place itself is not there
@@ -85,6 +86,10 @@ class StoreThrottledError(StoreError):
 
     error_class = "throttled"
     is_retryable = True
+
+
+class KeyBusyError(StoreThrottledError):
+    """Another writer of the same key is at work; the store itself has no trouble."""
 
 
 class StoreDeniedError(StoreError):

@@ -49,6 +49,7 @@ from tidestore.connectors.store import (
     ObjectInfo,
     no_chunks,
 )
+from tidestore.connectors.waits import wait_of
 from tidestore.schemas.checksums import Checksums, base64_of_hex
 from tidestore.schemas.objects import ObjectKey
 
@@ -214,7 +215,8 @@ class GcsStore:
         if reply.status_code not in {200, 206}:
             text = reply.text[:200]
             reply.close()
-            raise translate_status("get", self._name, key, reply.status_code, text)
+            wait = wait_of(reply.headers)
+            raise translate_status("get", self._name, key, reply.status_code, text, wait)
         return ByteStream(info, self._read(key, reply, end - start))
 
     async def head(self, key: ObjectKey) -> ObjectInfo:

@@ -19,6 +19,7 @@ from tidestore.connectors.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
+from tidestore.connectors.waits import wait_of
 
 # All that a call can raise. The last three come from below the library, when an answer is cut.
 GCS_ERRORS = (
@@ -48,22 +49,31 @@ _HINTS: dict[type[StoreError], str] = {
 _DETAIL_CHARS_MAX = 300
 
 
-def translate_status(operation: str, store: str, key: str, status: int, text: str) -> StoreError:
-    """An HTTP answer of GCS as StoreError. A wrong checksum is a 400 that says so."""
+def translate_status(
+    operation: str, store: str, key: str, status: int, text: str, wait: float | None = None
+) -> StoreError:
+    """An HTTP answer of GCS as StoreError. A wrong checksum is a 400 that says so.
+
+    `wait` is what the answer's Retry-After asks for.
+    """
     kind = _STATUSES.get(status, StoreFaultError)
     if status == 400 and any(
         word in text.lower() for word in ("crc32c", "md5", "hash", "checksum")
     ):
         kind = ChecksumMismatchError
-    detail = f"{status} {text}"[:_DETAIL_CHARS_MAX]
-    return kind(operation, store, key, detail=detail, hint=_HINTS.get(kind, ""))
+    # cloud.google.com/storage/docs/json_api/v1/status-codes: 403 also stands for a rate limit.
+    if status == 403 and "ratelimitexceeded" in text.lower():
+        kind = StoreThrottledError
+    detail, hint = f"{status} {text}"[:_DETAIL_CHARS_MAX], _HINTS.get(kind, "")
+    return kind(operation, store, key, detail=detail, hint=hint, retry_after_seconds=wait)
 
 
 def translate_gcs(operation: str, store: str, key: str, error: Exception) -> StoreError:
     """An error of the library, its transport or its credentials as StoreError."""
     detail = str(error)[:_DETAIL_CHARS_MAX]
     if isinstance(error, GoogleAPICallError) and error.code is not None:
-        return translate_status(operation, store, key, int(error.code), detail)
+        wait = wait_of(getattr(error.response, "headers", None))
+        return translate_status(operation, store, key, int(error.code), detail, wait)
     if isinstance(error, DataCorruption):
         # The library has compared its crc32c with the server's, and has deleted what it had made.
         return ChecksumMismatchError(operation, store, key, detail=detail)

@@ -1,6 +1,6 @@
 """Behaviour that every store gets, whatever the cloud: wrappers that are stores themselves.
 
-    Measured( Limited( Retrying( S3Store ) ) )
+    Measured( Limited( Retrying( Throttled( S3Store ) ) ) )     (throttle.py has that one)
 
 Each wraps one call at a time; none changes what a call means. Verification is not here: it belongs
 to the bytes, not to the call (verify.py).
@@ -28,6 +28,8 @@ from tidestore.schemas.checksums import Checksums
 from tidestore.schemas.objects import ObjectKey
 
 T = TypeVar("T")
+# What a call may wait for its next try while its caller waits.
+_QUICK_SECONDS = 1.0
 
 
 class LayeredStore:
@@ -166,6 +168,8 @@ class RetryingStore(LayeredStore):
             except StoreError as error:
                 if error.error_class not in {"network", "throttled", "fault"}:
                     raise
+                if (error.retry_after_seconds or 0.0) > _QUICK_SECONDS:
+                    raise  # it has named a time, and this is none for a quick try
                 pause = self._pause_seconds * 2 ** (attempt - 1)
                 await self._sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  jitter, no secret
         return await super()._around(operation, call)

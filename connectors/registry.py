@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from tidestore.connectors.credentials import StoreAddress
+from tidestore.connectors.edges import Edge
 from tidestore.connectors.layers import (
     LimitedStore,
     MeasuredStore,
@@ -21,6 +22,7 @@ from tidestore.connectors.layers import (
     StoreMetrics,
 )
 from tidestore.connectors.store import ObjectStore
+from tidestore.connectors.throttle import ThrottledStore
 from tidestore.schemas.objects import MalformedError
 
 StoreFactory = Callable[[str, StoreAddress], ObjectStore]
@@ -87,9 +89,13 @@ def factory_of(scheme: str) -> StoreFactory:
 
 
 def make_store(
-    name: str, address: StoreAddress, metrics: StoreMetrics | None = None
+    name: str,
+    address: StoreAddress,
+    metrics: StoreMetrics | None = None,
+    edge: Edge | None = None,
 ) -> ObjectStore:
-    """A store with all its layers, not yet opened."""
+    """A store with all its layers, not yet opened. `edge` tells how it goes."""
     store: ObjectStore = factory_of(address.scheme)(name, address)
+    store = ThrottledStore(store, edge or Edge(name), calls_max=CALLS_MAX)
     store = LimitedStore(RetryingStore(store), calls_max=CALLS_MAX)
     return MeasuredStore(store, metrics) if metrics else store

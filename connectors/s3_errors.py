@@ -25,6 +25,7 @@ from obstore.exceptions import (
 from tidestore.connectors.errors import (
     BucketMissingError,
     ChecksumMismatchError,
+    KeyBusyError,
     ObjectExistsError,
     ObjectMissingError,
     StoreDeniedError,
@@ -34,6 +35,7 @@ from tidestore.connectors.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
+from tidestore.connectors.waits import wait_of
 
 _CODES: dict[str, type[StoreError]] = {
     "NoSuchKey": ObjectMissingError,
@@ -43,7 +45,7 @@ _CODES: dict[str, type[StoreError]] = {
     "NoSuchUpload": ObjectMissingError,
     "PreconditionFailed": ObjectExistsError,
     "BucketAlreadyOwnedByYou": ObjectExistsError,
-    "ConditionalRequestConflict": StoreThrottledError,  # S3's 409: another create is under way
+    "ConditionalRequestConflict": KeyBusyError,  # S3's 409: another create is under way
     "AccessDenied": StoreDeniedError,
     "403": StoreDeniedError,
     "401": StoreDeniedError,
@@ -64,10 +66,14 @@ _CODES: dict[str, type[StoreError]] = {
     "XAmzContentChecksumMismatch": ChecksumMismatchError,
     "IncompleteBody": ChecksumMismatchError,
     "XMinioStorageFull": StoreFullError,
+    "XMinioAdminBucketQuotaExceeded": StoreFullError,
     "QuotaExceeded": StoreFullError,
     "InsufficientStorage": StoreFullError,
     "507": StoreFullError,
     "RequestTimeout": StoreUnreachableError,
+    # MinIO while it starts: a 503 whose Retry-After is a minute, for what takes a second.
+    "XMinioServerNotInitialized": StoreUnreachableError,
+    "XMinioIAMNotInitialized": StoreUnreachableError,
 }
 _HINTS: dict[type[StoreError], str] = {
     StoreDeniedError: "check the replica's keys, their permissions, and this machine's clock",
@@ -79,9 +85,12 @@ _STATUS_IN_TEXT = re.compile(r"status code: (\d{3})")
 _DETAIL_CHARS_MAX = 300
 
 
-def _named(code: str, operation: str, store: str, key: str, detail: str) -> StoreError:
+def _named(
+    code: str, operation: str, store: str, key: str, detail: str, wait: float | None = None
+) -> StoreError:
     kind = _CODES.get(code, StoreFaultError)
-    return kind(operation, store, key, detail=detail, hint=_HINTS.get(kind, ""))
+    hint = _HINTS.get(kind, "")
+    return kind(operation, store, key, detail=detail, hint=hint, retry_after_seconds=wait)
 
 
 def translate_boto(
@@ -91,8 +100,10 @@ def translate_boto(
     detail = str(error)[:_DETAIL_CHARS_MAX]
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
-        status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-        return _named(code if code in _CODES else status, operation, store, key, detail)
+        about = error.response.get("ResponseMetadata", {})
+        status = str(about.get("HTTPStatusCode", ""))
+        wait = wait_of(about.get("HTTPHeaders"))
+        return _named(code if code in _CODES else status, operation, store, key, detail, wait)
     if isinstance(error, NoCredentialsError):
         return StoreDeniedError(operation, store, key, detail=detail, hint="give it credentials")
     if isinstance(error, (BotoConnectionError, HTTPClientError)):

@@ -145,7 +145,7 @@ class Asking:
 
     def _is_open(self, name: str) -> bool:
         breaker = self._breakers.get(name)
-        is_broken = breaker is not None and breaker.why_open is not None
+        is_broken = breaker is not None and breaker.why_not("get") is not None
         return is_broken or time.monotonic() < self._distrusted_until.get(name, 0.0)
 
     async def _asked(

@@ -39,7 +39,7 @@ _HAS_ENDED = (
     "(child.state IN ('present', 'excluded', 'redacted')"
     " OR (child.state = 'parked' AND parent.state = 'waiting'))"
 )
-_EDGES = ", ".join(f"'{name}'" for name in sorted(EDGE_CLASSES))
+_EDGES = ", ".join(f"'{name}'" for name in sorted(EDGE_CLASSES | {"throttled"}))
 # A request is open while the record that it is about is the copy's newest one. Requests about other
 # replicas, or about other lives of this one, find no copy here.
 _OPEN_RETRIES = (

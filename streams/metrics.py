@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
+from tidestore.connectors.edges import EdgeMetrics
+from tidestore.connectors.layers import StoreMetrics
+
 
 class WorkerMetrics:
     """The metrics of all workers of one process."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
+        self.edges = EdgeMetrics(self.registry)
+        self.calls = StoreMetrics(self.registry)
         self.source_bytes = Counter(
             "tidestore_source_bytes_total",
             "Bytes read for copies, by source and target; the source 'event' is the log itself.",

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tidestore.connectors.breaker import BreakingStore
+from tidestore.connectors.edges import Edge
 from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.log import LONG_LINGER_MS, LogWriter
 from tidestore.connectors.opening import open_patiently
@@ -175,7 +176,9 @@ class ReplicateWorker:
 
     async def _open_store(self, name: str) -> BreakingStore:
         settings = next(item for item in self._settings.replicas if item.name == name)
-        store = BreakingStore(make_store(settings.name, settings.address), self._drain)
+        edge = Edge(settings.name, self._metrics.edges, self._drain)
+        made = make_store(settings.name, settings.address, self._metrics.calls, edge)
+        store = BreakingStore(made, edge)
         self._stack.push_async_callback(store.close)
         probing = asyncio.create_task(store.breaker.run())
         self._stack.callback(probing.cancel)

@@ -27,7 +27,6 @@ from tidestore.api.settings import Limits
 from tidestore.cli.commands import cli
 from tidestore.config.read import _KNOWN
 from tidestore.connectors.errors import StoreError
-from tidestore.connectors.layers import StoreMetrics
 from tidestore.connectors.registry import factory_of
 from tidestore.connectors.webhook import sign_github, sign_standard
 from tidestore.schemas.catalogue import newest_schemas
@@ -303,7 +302,6 @@ def test_every_metric_is_documented_and_no_other() -> None:
     """Goal: an operator can watch what the text names. Method: compare with the registry."""
     registry = CollectorRegistry()
     GatewayMetrics(registry)
-    StoreMetrics(registry)
     WorkerMetrics(registry)
     suffix = {"counter": "_total"}
     real = {metric.name + suffix.get(metric.type, "") for metric in registry.collect()}

@@ -38,6 +38,7 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
         "ChecksumMismatchError": ("checksum", True),
         "StoreUnreachableError": ("network", True),
         "StoreThrottledError": ("throttled", True),
+        "KeyBusyError": ("throttled", True),
         "StoreDeniedError": ("auth", True),
         "StoreFullError": ("full", True),
         "BucketMissingError": ("bucket", True),
@@ -73,6 +74,8 @@ def _client_error(code: str, status: int = 400) -> ClientError:
         (_client_error("SlowDown", 503), "throttled"),
         (_client_error("BadDigest", 400), "checksum"),
         (_client_error("XMinioStorageFull", 507), "full"),
+        (_client_error("XMinioAdminBucketQuotaExceeded", 400), "full"),
+        (_client_error("XMinioServerNotInitialized", 503), "network"),
         (_client_error("RequestTimeout", 400), "network"),
         (_client_error("Unheard", 404), "missing"),
         (_client_error("Unheard", 429), "throttled"),
@@ -168,3 +171,25 @@ def test_statuses_of_gcs_have_their_class(status: int, text: str, word: str) -> 
 def test_errors_of_googles_library_have_their_class(error: Exception, word: str) -> None:
     """Goal: the retry policy sees what happened. Method: API, transport, credentials, others."""
     assert translate_gcs("put", "gcp", "k", error).error_class == word
+
+
+def test_what_the_answer_asks_to_wait_is_kept() -> None:
+    """Goal: Retry-After reaches whoever waits. Method: each library's own error with the header."""
+    answer: Any = {
+        "Error": {"Code": "SlowDown"},
+        "ResponseMetadata": {"HTTPStatusCode": 503, "HTTPHeaders": {"retry-after": "9"}},
+    }
+    boto = translate_boto("put", "aws", "k", ClientError(answer, "PutObject"))
+    reply = requests.Response()
+    reply.headers["Retry-After"] = "8"
+    google = google_errors.TooManyRequests("slow", response=reply)  # type: ignore[no-untyped-call]
+    assert boto.retry_after_seconds == 9.0
+    assert translate_gcs("put", "gcp", "k", google).retry_after_seconds == 8.0
+    assert translate_status("get", "gcp", "k", 503, "", 7.0).retry_after_seconds == 7.0
+
+
+def test_a_rate_limit_of_gcs_is_no_missing_permission() -> None:
+    """Goal: a limit does not pause the edge as wrong keys do. Method: both kinds of 403."""
+    limited = translate_status("put", "gcp", "k", 403, "userRateLimitExceeded: too fast")
+    assert limited.error_class == "throttled"
+    assert translate_status("put", "gcp", "k", 403, "forbidden").error_class == "auth"
