@@ -321,6 +321,6 @@ class AzureStore:
                 "timeout": timedelta(seconds=REQUEST_SECONDS_MAX),
                 "connect_timeout": timedelta(seconds=_CONNECT_SECONDS_MAX),
             },
-            # See s3.py: one quick second try for a connection that the server closed meanwhile.
-            retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=5)},
+            # See s3.py: the quick tries are RetryingStore's.
+            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=5)},
         )

@@ -177,7 +177,7 @@ class BreakingStore(LayeredStore):
     async def _around(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         why = self.breaker.why_not(operation)
         if why is not None:
-            detail = f"not asked: {why}"
+            detail = f"not asked, since {why.operation} failed: {why.detail or why.error_class}"
             raise type(why)(operation, self.name, "", detail=detail, hint=why.hint)
         try:
             result = await super()._around(operation, call)

@@ -325,9 +325,9 @@ class S3Store:
                 "timeout": timedelta(seconds=REQUEST_SECONDS_MAX),
                 "connect_timeout": timedelta(seconds=_CONNECT_SECONDS_MAX),
             },
-            # One quick second try for a connection that the server closed meanwhile; everything
+            # RetryingStore does the quick tries; obstore's own would not wait as S3 asks. All that is
             # longer is the retry lane's (streams/backoff.py), which does not hold up others.
-            retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=5)},
+            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=5)},
             **more,
         )
 

@@ -138,6 +138,11 @@ async def _copy(world: World, client: Client, key: str) -> dict[str, Any]:
     return (await world.copies(client, key))["aws"]
 
 
+async def _are_refused(world: World, client: Client, keys: list[str]) -> bool:
+    copies = [await _copy(world, client, key) for key in keys]
+    return all(copy.get("error_class") == "auth" for copy in copies)
+
+
 async def _metric(port: int, line: str) -> bool:
     """Whether a worker's metrics hold this line."""
     async with (
@@ -177,14 +182,11 @@ async def _refuse_writes(world: World, client: Client, grumpy: Grumpy, port: int
     keys = [await world.put_blob(client, random_body(600)) for _ in range(6)]
     paused = 'tidestore_edge_paused{error_class="auth",replica="aws"}'
     await world.until(lambda: _metric(port, f"{paused} 1.0"))
+    await world.until(lambda: _are_refused(world, client, keys))
     begun = time.monotonic()
     keys.append(await world.put_blob(client, random_body(600)))
-
-    async def is_told() -> bool:
-        copy = await _copy(world, client, keys[-1])
-        return copy["error_class"] == "auth" and "not asked" in copy["error"]
-
-    await world.until(is_told)
+    await world.until(lambda: _are_refused(world, client, keys))
+    assert "not asked" in (await _copy(world, client, keys[-1]))["error"]
     await world.until_present(client, keys, "gcp")
     sent = [item.path for item in grumpy.since(begun) if "/public/" in item.path]
     assert sent == [], "a paused store was sent objects"
