@@ -15,6 +15,7 @@ from tidestore.api.origin import Author, OriginWriter
 from tidestore.api.problems import Handler, Problem
 from tidestore.api.settings import GatewaySettings
 from tidestore.connectors.budget import ByteBudget
+from tidestore.connectors.correlation import correlated, parent_in
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.store import ObjectStore
 from tidestore.schemas.objects import PUBLIC, DatasetName, MalformedError, check_dataset
@@ -112,10 +113,19 @@ async def wait_for_position(request: web.Request) -> None:
 @web.middleware
 async def request_id_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give every request an id that follows it into the log: the client's own, if it is plain."""
-    given = request.headers.get(REQUEST_ID_HEADER, "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    request_id = _request_id_of(request)
     request["request_id"] = request_id
-    response = await handler(request)
+    with correlated(request_id):
+        response = await handler(request)
     if not response.prepared:
         response.headers[REQUEST_ID_HEADER] = request_id
     return response
+
+
+def _request_id_of(request: web.Request) -> str:
+    """The client's own id, else that of the trace it is in, else a new one: a trace id, too."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    if _REQUEST_ID.fullmatch(given):
+        return given
+    parent = parent_in(request.headers.get("traceparent", ""))
+    return parent[0] if parent else secrets.token_hex(16)

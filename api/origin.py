@@ -23,6 +23,7 @@ from typing import Final
 
 from tidestore.api.lookup import Index, ObjectRow
 from tidestore.api.problems import Problem, unavailable
+from tidestore.connectors.correlation import tell
 from tidestore.connectors.damage import keep_aside
 from tidestore.connectors.errors import ChecksumMismatchError, ObjectExistsError, StoreError
 from tidestore.connectors.log import LogWriter
@@ -246,6 +247,7 @@ class OriginWriter:
         placed = await self._writer.append_bytes(self._topics.log, partition, key.encode(), value)
         position = Position(self._topics.generation, placed.partition, placed.offset)
         self._index.note_appended(key, position)
+        tell("written", key=key, replica=self._store.name, position=str(position))
         return position
 
     def _event(

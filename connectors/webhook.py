@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from tidestore.connectors.addresses import AddressGuard
+from tidestore.connectors.correlation import traceparent
 from tidestore.schemas.objects import MalformedError
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  the public prefix, no secret
@@ -50,6 +51,8 @@ class Delivery:
     body: bytes
     hook_id: str
     attempt: int
+    # Of the write that this tells of; "" when it tells of none.
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ class WebhookSender:
             "X-GitHub-Delivery": delivery.delivery_id,
             "X-GitHub-Hook-ID": delivery.hook_id,
             "X-Tidestore-Attempt": str(delivery.attempt),
+            **_correlation(delivery),
         }
         begun = time.perf_counter()
         try:
@@ -207,6 +211,15 @@ def sign_standard(secret: str, message_id: str, timestamp: int, body: bytes) -> 
 def sign_github(secret: str, body: bytes) -> str:
     """The value of `X-Hub-Signature-256`."""
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def _correlation(delivery: Delivery) -> dict[str, str]:
+    """What puts the receiver's work beside ours: the write's id, and its trace (W3C)."""
+    request_id = delivery.request_id
+    if not request_id or not request_id.isascii() or not request_id.isprintable():
+        return {}
+    span = traceparent(request_id, delivery.delivery_id, delivery.hook_id, delivery.attempt)
+    return {"X-Request-Id": request_id, "traceparent": span}
 
 
 async def _read(response: aiohttp.ClientResponse) -> str:

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
+from tidestore.connectors.correlation import enter_request
 from tidestore.connectors.errors import ObjectExistsError, StoreError
 from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.kafka import LogError
@@ -47,6 +48,7 @@ from tidestore.streams.records import (
 )
 from tidestore.streams.sources import NoSourceError, Sources
 from tidestore.streams.states import KnownStates
+from tidestore.streams.story import tell_outcome
 
 LOGGER: Final = logging.getLogger("tidestore.mover")
 
@@ -177,6 +179,7 @@ class Mover:
 
     async def _alone(self, record: CopyChanged, work: Callable[[], Awaitable[None]]) -> None:
         key = record.key
+        enter_request(record.request_id)
         while (other := self._busy.get(key)) is not None:
             await asyncio.wait([other])
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -365,6 +368,7 @@ class Mover:
                 await asyncio.sleep(_RECORD_PAUSE_SECONDS)
                 continue
             self._known.learn(stamped, partition, placed.offset)
+            tell_outcome(stamped)
             return True
 
 

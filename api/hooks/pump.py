@@ -22,6 +22,7 @@ from typing import Final
 from tidestore.api.hooks.lanes import Lanes
 from tidestore.api.hooks.payload import matches, render
 from tidestore.api.hooks.schedule import Again, LetGo, SwitchOff, after_failure
+from tidestore.connectors.correlation import enter_request, tell
 from tidestore.connectors.feed_reader import FeedReader, FeedRecord, Place
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.webhook import Delivery, Reply, WebhookSender
@@ -133,13 +134,16 @@ class Pump:
     async def _deliver(self, change: ChangeAnnounced, offset: int, *, is_summary: bool) -> None:
         """Try until it is taken, or let go after a week; every failure is durable."""
         hook = self._hook
+        enter_request(change.request_id)
         body = render(change, self._bench.generation, self._place[1], is_summary=is_summary)
         attempt = self._cursor.attempt if self._cursor.offset_next == offset else 0
         if attempt and self._cursor.next_try_at_ms:
             await asyncio.sleep(max(0.0, self._cursor.next_try_at_ms / 1000 - time.time()))
         while True:
             attempt += 1
-            delivery = Delivery(change.id, change.type, body, hook.hook_id, attempt)
+            delivery = Delivery(
+                change.id, change.type, body, hook.hook_id, attempt, change.request_id
+            )
             async with self._bench.lanes.place(hook.hook_id):
                 reply = await self._bench.sender.send(hook.url, self._secret, delivery)
                 self._bench.lanes.note(hook.hook_id, is_taken=reply.is_success)
@@ -147,6 +151,7 @@ class Pump:
                 attempted(hook, change.id, change.type, change.key, attempt, reply)
             )
             self._bench.count("success" if reply.is_success else "failure")
+            tell_attempt(delivery, change.key, reply)
             if reply.is_success:
                 self._cursor = replace(
                     self._cursor, delivered=self._cursor.delivered + 1,
@@ -191,6 +196,20 @@ class Pump:
         if await self._bench.save(self._cursor):
             self._saved_offset = offset
             self._saved_at = time.monotonic()
+
+
+def tell_attempt(delivery: Delivery, key: str, reply: Reply) -> None:
+    """One line of the object's story."""
+    tell(
+        "delivered" if reply.is_success else "not delivered",
+        key=key,
+        hook_id=delivery.hook_id,
+        delivery_id=delivery.delivery_id,
+        event=delivery.event,
+        attempt=delivery.attempt,
+        status=reply.status,
+        duration_ms=reply.duration_ms,
+    )
 
 
 def attempted(

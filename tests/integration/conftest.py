@@ -49,6 +49,7 @@ def http_world(
     # Leases are short so that a take-over is seen soon; tasks begin at what takes no time to send.
     found.settings = {"task_lease_seconds": 2.5, "task_bytes_min": 1024 * 1024}
     found.extra_toml = throttle.staging_toml
+    found.environ = {"TIDESTORE_LOG_FORMAT": "json"}
     found.start(gateways=2)
     yield found
     found.stop()

@@ -9,6 +9,7 @@ from typing import TypeVar
 import pytest
 
 from tidestore.connectors.breaker import EDGE_FAILURES_TO_OPEN, Breaker
+from tidestore.connectors.edges import Edge
 from tidestore.connectors.errors import StoreUnreachableError
 from tidestore.connectors.layers import LayeredStore
 from tidestore.connectors.memory import MemoryStore
@@ -49,7 +50,7 @@ class Stage:
         self.now = 0.0
         self.stores = {name: Moody(MemoryStore(name)) for name in PLACES}
         self.breakers = {
-            name: Breaker(lambda: asyncio.sleep(0), lambda: None) for name in self.stores
+            name: Breaker(lambda _: asyncio.sleep(0), Edge(name)) for name in self.stores
         }
         self.reads = Reads("gcp", clock=lambda: self.now)
         self.asking = Asking(

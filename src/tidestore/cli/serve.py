@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,8 +12,7 @@ import click
 
 from tidestore.cli.memory import return_large_blocks
 from tidestore.cli.output import fail, run_async
-
-_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+from tidestore.cli.telemetry import log_option, set_up_logging
 
 config_option = click.option(
     "--config",
@@ -54,10 +52,17 @@ class Worker(Protocol):
 @config_option
 @click.option("--id", "gateway_id", default="0", help="Names this gateway among several.")
 @click.option("--port", type=int, help="Listen here instead of where the configuration says.")
+@log_option
 @click.pass_obj
-def gateway(environ: dict[str, str], config_path: Path, gateway_id: str, port: int | None) -> None:
+def gateway(
+    environ: dict[str, str],
+    config_path: Path,
+    gateway_id: str,
+    port: int | None,
+    log_format: str | None,
+) -> None:
     """Serve the API."""
-    _set_up_logging(environ)
+    set_up_logging(environ, f"gateway-{gateway_id}", log_format)
     config = _read(config_path, environ)
     from tidestore.api.app import serve  # noqa: PLC0415  imports aiohttp and the stores
 
@@ -73,6 +78,7 @@ def gateway(environ: dict[str, str], config_path: Path, gateway_id: str, port: i
 @config_option
 @click.option("--id", "worker_id", default="0", help="Names this worker; keep it over restarts.")
 @click.option("--metrics-port", type=int, help="Answer Prometheus here, on the gateway's host.")
+@log_option
 @click.pass_obj
 def worker(
     environ: dict[str, str],
@@ -80,9 +86,10 @@ def worker(
     config_path: Path,
     worker_id: str,
     metrics_port: int | None,
+    log_format: str | None,
 ) -> None:
     """Copy objects to REPLICA."""
-    _set_up_logging(environ)
+    set_up_logging(environ, f"worker-{replica}-{worker_id}", log_format)
     config = _read(config_path, environ)
     from tidestore.config import ConfigError  # noqa: PLC0415
     from tidestore.streams.metrics import WorkerMetrics  # noqa: PLC0415
@@ -105,10 +112,13 @@ def worker(
 @click.command()
 @config_option
 @click.option("--id", "worker_id", default="0", help="Names this worker; keep it over restarts.")
+@log_option
 @click.pass_obj
-def feeds(environ: dict[str, str], config_path: Path, worker_id: str) -> None:
+def feeds(
+    environ: dict[str, str], config_path: Path, worker_id: str, log_format: str | None
+) -> None:
     """Announce changes of objects on the feed topics."""
-    _set_up_logging(environ)
+    set_up_logging(environ, f"feeds-{worker_id}", log_format)
     config = _read(config_path, environ)
     from tidestore.streams.feeds import FeedsWorker  # noqa: PLC0415
 
@@ -179,10 +189,3 @@ def _read(path: Path, environ: dict[str, str]) -> Any:
         return read_config(path, environ)
     except ConfigError as error:
         fail(str(error))
-
-
-def _set_up_logging(environ: dict[str, str]) -> None:
-    level = environ.get("TIDESTORE_LOG", "INFO").upper()
-    logging.basicConfig(stream=sys.stderr, format=_FORMAT, level=level)
-    for name in ("faust", "mode", "aiokafka"):
-        logging.getLogger(name).setLevel(logging.WARNING)
