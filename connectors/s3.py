@@ -325,7 +325,7 @@ class S3Store:
                 "timeout": timedelta(seconds=REQUEST_SECONDS_MAX),
                 "connect_timeout": timedelta(seconds=_CONNECT_SECONDS_MAX),
             },
-            # RetryingStore does the quick tries; obstore's own would not wait as S3 asks. What takes
+            # RetryingStore does the quick tries; obstore's would not wait as S3 asks. What takes
             # longer is the retry lane's (streams/backoff.py), which does not hold up others.
             retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=5)},
             **more,
