@@ -71,7 +71,7 @@ class Pump:
         self._cursor = cursor
         self._saved_offset = cursor.offset_next
         self._saved_at = 0.0
-        self._newest_claims = -1
+        self._newest_claim = -1
         self.news = asyncio.Event()
 
     async def run(self) -> None:
@@ -122,14 +122,20 @@ class Pump:
             if matches(self._hook, event, is_summary=is_summary):
                 await self._deliver(event, record.offset, is_summary=is_summary)
         elif event is not None and type(event).__name__ == "PartitionClaimed":
-            self._newest_claims = record.offset
+            self._newest_claim = record.offset
         self._cursor = replace(
             self._cursor, offset_next=record.offset + 1, attempt=0, next_try_at_ms=None
         )
 
     def _is_valid(self, event: ChangeAnnounced) -> bool:
-        """Whether this is not the late word of a frozen feeds worker (design point 4)."""
-        return event.claim >= self._newest_claims
+        """Whether this is not the late word of a frozen feeds worker (design point 4).
+
+        A hook that begins behind a claim never reads it; the words under it tell where it stands.
+        """
+        if event.claim < self._newest_claim:
+            return False
+        self._newest_claim = event.claim
+        return True
 
     async def _deliver(self, change: ChangeAnnounced, offset: int, *, is_summary: bool) -> None:
         """Try until it is taken, or let go after a week; every failure is durable."""
