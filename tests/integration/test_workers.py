@@ -7,14 +7,12 @@ test's own.
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import WorldMaker
-from tests.world import PARTITIONS, World, new_uuid, new_version, random_body
+from tests.world import PARTITIONS, World, random_body
 from tidestore.client import Client
 from tidestore.connectors.log import LogWriter
 from tidestore.schemas.events import CopyChanged, CopyState, PartitionClaimed
@@ -182,64 +180,3 @@ async def test_the_right_word_is_said_again_behind_a_late_one(
         await world.until(lambda: _is_last_right(world, [key]), seconds=60)
         assert (await world.copies(client, key))["onprem"]["state"] == "present"
     assert CopyState.PARKED not in read_told(world).states[key]
-
-
-async def test_a_manifest_is_never_seen_before_what_it_names(make_world: WorldMaker) -> None:
-    """Goal: R5. Method: list the folder replica all the time while bundles arrive.
-
-    Their files are small and large, so that order does not come by itself. Whenever a manifest is
-    there, all it refers to must be.
-    """
-    world = make_world()
-    world.start(feeds=0, only=("onprem",))
-    root = world.folder / "onprem"
-    violations: list[str] = []
-    looks = 0
-    is_over = asyncio.Event()
-
-    async def watch() -> None:
-        nonlocal looks
-        while not is_over.is_set():
-            violations.extend(await asyncio.to_thread(_early, root))
-            looks += 1
-            await asyncio.sleep(0)
-
-    watching = asyncio.create_task(watch())
-    async with world.client() as client:
-        keys = await asyncio.gather(*(_put_bundle(world, client) for _ in range(3)))
-        await world.until_present(client, list(keys), "onprem", seconds=90)
-    is_over.set()
-    await watching
-    assert looks > 3, "nobody looked while it was going on"
-    assert not violations
-
-
-async def _put_bundle(world: World, client: Client) -> str:
-    """A bundle whose largest file takes the slow lane, and whose manifest rides in its event."""
-    files = []
-    for number, size in enumerate((9 * 1024 * 1024, 10, 100_000, 3_000)):
-        uuid, version = await world.put_file(client, random_body(size), name=f"f{number}")
-        files.append({"uuid": uuid, "version": version, "name": f"f{number}"})
-    answer = await client.put(
-        f"/v1/bundles/{new_uuid()}", document={"files": files}, version=new_version()
-    )
-    return str(answer["key"])
-
-
-def _early(root: Path) -> list[str]:
-    """Manifests under `root` that name what is not there. The manifests are listed first."""
-    base = root / "public"
-    found = []
-    manifests = [*base.glob("bundles/*"), *base.glob("files/*")]
-    for path in manifests:
-        if path.name.startswith("."):
-            continue  # a draft that is not visible under a final key
-        document = json.loads(path.read_bytes())
-        if path.parent.name == "files":
-            children = [base / "blobs" / document["sha256"]]
-        else:
-            children = [
-                base / "files" / f"{item['uuid']}.{item['version']}" for item in document["files"]
-            ]
-        found += [f"{path.name} before {child.name}" for child in children if not child.exists()]
-    return found
