@@ -66,7 +66,9 @@ class World:
         return self.folder / "tidestore.toml"
 
     def write_config(self) -> None:
-        """Write the configuration as it is now."""
+        """Write the configuration as it is now. No two replicas may lie in one place."""
+        places = {url.split("?")[0] for url, _ in self.replicas.values()}
+        assert len(places) == len(self.replicas), "each replica has a bucket of its own"
         digest = hashlib.sha256(TOKEN.encode()).hexdigest()
         lines = [
             f'origin = "{self.origin}"\ndata_folder = "views"',

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,16 @@ def environ(world: World | None, folder: Path, **more: str) -> dict[str, str]:
     return found | more
 
 
-def run(folder: Path, env: dict[str, str], *words: str, user: int | None = None) -> Done:
+def run(
+    folder: Path,
+    env: dict[str, str],
+    *words: str,
+    user: int | None = None,
+    before: Sequence[str] = (),
+) -> Done:
+    """Run a command to its end; `before` is what starts it, for a place that is not the usual."""
     return subprocess.run(
-        [*COMMAND, *words], cwd=folder, env=env, capture_output=True, text=True,
+        [*before, *COMMAND, *words], cwd=folder, env=env, capture_output=True, text=True,
         timeout=100, check=False, user=user,
     )  # fmt: skip
 

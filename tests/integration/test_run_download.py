@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -100,3 +102,36 @@ def test_a_server_that_is_not_there_is_one_message_for_all_files(tmp_path: Path)
     ]
     with pytest.raises(DownloadError, match="HTTPS_PROXY"):
         fetch_all(files, lambda _: None)
+
+
+FETCH = """
+import resource, sys
+from pathlib import Path
+from tidestore.local.download import DownloadError, Pinned, fetch_all
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+url, folder, sha256, size = sys.argv[1:]
+try:
+    fetch_all([Pinned(url, Path(folder) / "x.jar", sha256, int(size))], lambda count: None)
+except DownloadError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_disk_that_refuses_is_said_at_once(url: str, tmp_path: Path) -> None:
+    """Goal: no room is not the network's fault, and no reason to fetch it all again.
+
+    Method: a process whose files the system lets grow to 300,000 bytes and no further.
+    """
+    words = [url, str(tmp_path), hashlib.sha256(BODY).hexdigest(), str(len(BODY))]
+    done = subprocess.run(
+        [sys.executable, "-c", FETCH, *words], capture_output=True, text=True, check=False,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"cannot write to the cache folder {tmp_path}: File too large" in done.stderr
+    assert "TIDESTORE_CACHE" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert Handler.asked == [""]
+    fetch_all([pinned(url, tmp_path)], lambda _: None)
+    assert Handler.asked[1].startswith("bytes="), "what came is kept"
+    assert (tmp_path / "x.jar").read_bytes() == BODY

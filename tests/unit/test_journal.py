@@ -65,7 +65,7 @@ def test_a_layout_keeps_its_state_whole(tmp_path: Path) -> None:
     layout.make()
     layout.make()
     assert layout.logs.is_dir()
-    assert layout.cache.is_dir()
+    assert not layout.cache.exists(), "what is shared is no part of a stack"
     layout.write_state({"ports": {"gateway": 1}})
     layout.write_state({"ports": {"gateway": 2}})
     assert layout.read_state() == {"ports": {"gateway": 2}}

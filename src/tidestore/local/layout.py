@@ -48,8 +48,8 @@ class Layout:
         return self.data / "logs"
 
     def make(self) -> None:
-        """Create the folders; raises OSError."""
-        for folder in (self.data, self.logs, self.cache):
+        """Create the stack's own folders; raises OSError."""
+        for folder in (self.data, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
 
     def read_state(self) -> dict[str, Any]:

@@ -224,6 +224,14 @@ class Stack:
                 " choose another --data folder"
             ) from None
         try:
+            self.layout.cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            lock.close()
+            raise StackError(
+                f"cannot write to the cache folder {self.layout.cache}: {error.strerror};"
+                " choose another with TIDESTORE_CACHE"
+            ) from None
+        try:
             # Ends with this process however that ends, so it never outlives the stack.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
