@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from tests.http_calls import Answer, Calls, sha256_of
+from tests.native_reads import gcs_bucket, s3_client
 from tests.world import World, new_uuid, new_version, random_body
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -298,3 +299,33 @@ async def test_damaged_bytes_never_look_complete(calls: Calls, http_world: World
     # The others are as good as before.
     good = await calls.get(f"/v1/blobs/{sha256_of(body)}", replica="aws", delivery="stream")
     assert good.body == body
+
+
+async def test_what_the_best_copy_has_lost_is_read_from_another(
+    calls: Calls, http_world: World
+) -> None:
+    """Goal: one of several present copies is enough to read, and none is told as such.
+
+    Method: behind our back, one copy after the other gets another length; at last all have.
+    """
+    body = random_body(70_000)
+    key = (await calls.put_blob(body)).json["key"]
+    await everywhere(calls, key)
+    path = f"/v1/blobs/{sha256_of(body)}"
+
+    async def served_by() -> str:
+        answer = await calls.get(path, delivery="stream")
+        assert (answer.status, answer.body) == (200, body)
+        return answer.headers["Tidestore-Replica"]
+
+    assert await served_by() == "aws"
+    with s3_client(http_world, "aws") as (s3, bucket):
+        await asyncio.to_thread(s3.put_object, Bucket=bucket, Key=key, Body=b"short")
+    assert await served_by() == "gcp"
+    with gcs_bucket(http_world, "gcp") as bucket:
+        await asyncio.to_thread(bucket.blob(key).upload_from_string, b"short")
+    assert await served_by() == "onprem"
+    place = http_world.folder / "onprem" / key
+    place.chmod(0o644)
+    place.write_bytes(b"short")
+    (await calls.get(path, delivery="stream")).problem(502, "copy_damaged")
