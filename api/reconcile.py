@@ -31,8 +31,8 @@ from tidestore.connectors.kafka import LogError
 from tidestore.connectors.store import ObjectInfo
 from tidestore.connectors.verify import CheckedSource
 from tidestore.connectors.view import View
-from tidestore.schemas.manifests import MANIFEST_CONTENT_TYPE, children_of, read_manifest
-from tidestore.schemas.objects import Kind, MalformedError, ObjectKey, find_key_parts
+from tidestore.schemas.manifests import MANIFEST_CONTENT_TYPE, stored_children
+from tidestore.schemas.objects import Kind, MalformedError, find_key_parts
 
 LOGGER: Final = logging.getLogger("tidestore.reconcile")
 
@@ -143,7 +143,7 @@ class Reconciler:
                 if info.size <= keep:
                     held += chunk
             if parts.kind is not Kind.BLOB:
-                _check_manifest(info.key, bytes(held))
+                stored_children(info.key, bytes(held))
         except (ChecksumMismatchError, MalformedError) as error:
             LOGGER.error(
                 "%s is at the origin but not in the log, and is wrong: %s", *place[2:], error
@@ -169,13 +169,3 @@ class Reconciler:
         draft = self._marker.with_suffix(".new")
         draft.write_text(json.dumps({"unclean_stops": self._unclean_stops}), "utf-8")
         draft.replace(self._marker)
-
-
-def _check_manifest(key: ObjectKey, data: bytes) -> None:
-    """Raise MalformedError unless these bytes are the manifest that belongs under the key."""
-    parts = find_key_parts(key)
-    assert parts is not None, "chosen by the caller"  # noqa: S101
-    document = read_manifest(parts.kind, data)
-    if (document.get("uuid"), document.get("version")) != (parts.uuid, parts.version):
-        raise MalformedError("manifest", "is of another object than its key says")
-    children_of(parts.kind, parts.dataset, data)

@@ -324,7 +324,7 @@ class FolderStore:
                 names = [
                     place + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
                     for entry in entries
-                    if entry.name != _PRIVATE
+                    if entry.name != _PRIVATE or prefix.startswith(_PRIVATE)
                 ]
                 pending.extend(sorted(names, reverse=True))
 

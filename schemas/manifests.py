@@ -34,6 +34,7 @@ from tidestore.schemas.objects import (
     check_sha256,
     check_uuid,
     check_version,
+    parse_key,
     versioned_key,
 )
 
@@ -296,6 +297,21 @@ def children_of(kind: Kind, dataset: DatasetName, data: bytes) -> list[ObjectKey
         return [read_link(entry).key(dataset) for entry in document["contents"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise MalformedError("manifest", f"lacks or mistypes {error}") from None
+
+
+def stored_children(key: ObjectKey, data: bytes) -> list[ObjectKey]:
+    """The children of the manifest that lies under `key`, whose bytes must be the ones for it.
+
+    Raises MalformedError when they are no manifest, that of another object, or not in the one
+    spelling in which every manifest was written: then they have changed since.
+    """
+    parts = parse_key(key)
+    document = read_manifest(parts.kind, data)
+    if (document.get("uuid"), document.get("version")) != (parts.uuid, parts.version):
+        raise MalformedError("manifest", "is of another object than its key says")
+    if canonical_json(document) != data:
+        raise MalformedError("manifest", "is not in its canonical spelling")
+    return children_of(parts.kind, parts.dataset, data)
 
 
 def read_link(entry: dict[str, Any]) -> Link:

@@ -32,6 +32,7 @@ from tidestore.streams.asking import Asking
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
 from tidestore.streams.findings_view import FindingsQueries
 from tidestore.streams.intake import Intake
+from tidestore.streams.keeping import start_keeping
 from tidestore.streams.lanes import Lanes
 from tidestore.streams.member import GroupMember
 from tidestore.streams.mending import Mender
@@ -86,6 +87,7 @@ class ReplicateWorker:
         # Redactions are read to their end before anything else (design section 4).
         ends = await writer.ends(topics.redactions, [0])
         await view.reached(topics.redactions, ends, timeout_seconds=600)
+        await start_keeping(settings, target, self._stack)
         known = KnownStates(view, identity.topic)
         self._holdings = Holdings(
             writer, view, identity.topic, f"{self._name}/{os.getpid()}", self._held

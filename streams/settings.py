@@ -64,6 +64,8 @@ class WorkerSettings:
     is_origin: bool = False
     # What each way costs, and how long a copy may wait for a cheaper one.
     sources: SourceSettings = field(default_factory=SourceSettings)
+    # Seals records that are kept on the replica: their owner must not read them (keeping.py).
+    seal_key: Secret = field(default_factory=lambda: Secret(""))
     # Large objects at once: two keep both ends busy; more only cost memory (design section 7).
     large_in_flight: int = 2
     scrub: ScrubSettings = field(default_factory=ScrubSettings)

@@ -55,6 +55,7 @@ class World:
     ports: dict[str, int] = field(default_factory=dict)
     extra_toml: str = ""
     unclean_stops: int = 0
+    generation: int = 1
     # Added to every process' environment; PYTHONPATH there puts another release first.
     environ: dict[str, str] = field(default_factory=dict)
 
@@ -74,6 +75,7 @@ class World:
             f'origin = "{self.origin}"\ndata_folder = "views"',
             f'[kafka]\nbootstrap = "{self.kafka.bootstrap}"\ntopic_prefix = "{self.prefix}"',
             f"partitions = {PARTITIONS}\nreplication = 1\nunclean_stops = {self.unclean_stops}",
+            f"generation = {self.generation}",
             f'[gateway]\nport = 1\ntokens = {{ tester = "{digest}" }}',
             '[hooks]\nseal_key = "plain:seal"\nnetworks = ["127.0.0.0/8"]',
         ]

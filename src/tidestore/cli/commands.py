@@ -26,6 +26,7 @@ class LazyGroup(click.Group):
         "parked": "tidestore.cli.parked:parked",
         "plan": "tidestore.cli.plan:plan",
         "put": "tidestore.cli.put:put",
+        "recover": "tidestore.cli.recover:recover",
         "retry": "tidestore.cli.parked:retry",
         "run": "tidestore.cli.run:run",
         "scrub": "tidestore.cli.scrub:scrub",

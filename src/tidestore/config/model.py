@@ -93,6 +93,7 @@ class Config:
             is_origin=mine.name == self.origin,
             scrub=self.scrub,
             sources=self.sources,
+            seal_key=self.seal_key,
         )
 
     def feeds(self, worker_id: str = "0") -> FeedsSettings:

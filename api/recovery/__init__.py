@@ -1,0 +1,1 @@
+"""A new log from one surviving replica: `tidestore recover`. See docs/recovery.md."""

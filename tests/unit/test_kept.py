@@ -1,0 +1,170 @@
+"""Records of the state topics as objects: named, sealed, read back, and put into a new log."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from tidestore.api.recovery.findings import Findings
+from tidestore.api.recovery.state import KeptState, read_state, restore_state
+from tidestore.connectors.credentials import Secret
+from tidestore.connectors.memory import MemoryStore
+from tidestore.connectors.sealing import RecordSeal
+from tidestore.schemas.checksums import checksums_of
+from tidestore.schemas.codec import encode
+from tidestore.schemas.events import (
+    Event,
+    HookRemoved,
+    HookSaved,
+    OriginChosen,
+    RedactionDecided,
+    RedactionLifted,
+)
+from tidestore.schemas.kept import Kept, kept_bytes, kept_key, newest_of, read_kept
+from tidestore.schemas.objects import MalformedError
+from tidestore.schemas.topics import ORIGIN_KEY
+
+SEAL = RecordSeal(Secret("a key"))
+HOOK = HookSaved(
+    "7", "https://example.org/?token=x", ("*",), "public", b"sealed", True, "1:9.9", "me", 1, 1
+)
+DECIDED = RedactionDecided("public/files/a", 1, "withdrawn", "me", 1, 2)
+
+KEPT = some.builds(
+    Kept,
+    topic=some.sampled_from(["hooks", "redactions"]),
+    key=some.text(min_size=1, max_size=3),
+    generation=some.integers(1, 9),
+    offset=some.integers(0, 99),
+    appended_at_ms=some.integers(0, 99),
+    value=some.binary(max_size=9),
+    is_sealed=some.booleans(),
+)
+
+
+def kept(topic: str, key: str, event: Event, at: int = 1, *, generation: int = 1) -> Kept:
+    """A record as a worker keeps it."""
+    value = encode(event)
+    if topic == "hooks":
+        value = SEAL.close(value, f"{topic}/{key}")
+    return Kept(topic, key, generation, at, at, value, topic == "hooks")
+
+
+async def stored(*records: Kept) -> MemoryStore:
+    """A replica with records."""
+    store = MemoryStore("onprem")
+    for record in records:
+        body = kept_bytes(record)
+        await store.put_if_absent(kept_key(record), body, checksums_of(body), content_type="")
+    return store
+
+
+@given(KEPT)
+def test_a_record_reads_back_as_it_was(record: Kept) -> None:
+    """Goal: nothing is lost in the writing. Method: any record, there and back."""
+    assert read_kept(kept_key(record), kept_bytes(record)) == record
+
+
+@given(KEPT, some.data())
+def test_a_record_with_one_changed_byte_is_refused(record: Kept, data: some.DataObject) -> None:
+    """Goal: a changed record decides nothing. Method: flip a bit anywhere."""
+    body = bytearray(kept_bytes(record))
+    body[data.draw(some.integers(0, len(body) - 1))] ^= 1
+    with pytest.raises(MalformedError):
+        read_kept(kept_key(record), bytes(body))
+
+
+@given(some.lists(KEPT, max_size=12))
+def test_the_newest_record_of_each_key_counts_whatever_the_order(records: list[Kept]) -> None:
+    """Goal: a listing's order decides nothing. Method: shuffled, against a fold in order."""
+    expected: dict[tuple[str, str], tuple[int, int]] = {}
+    for record in sorted(records, key=lambda record: record.place):
+        expected[record.topic, record.key] = record.place
+    found = newest_of(records)
+    assert {(record.topic, record.key): record.place for record in found} == expected
+    assert [record.place for record in found] == sorted(record.place for record in found)
+
+
+def test_who_has_no_key_reads_no_hook() -> None:
+    """Goal: a bucket's owner learns no address. Method: look for it, and open with other keys."""
+    record = kept("hooks", "7", HOOK)
+    assert b"example.org" not in record.value
+    assert kept_bytes(record) == kept_bytes(kept("hooks", "7", HOOK)), "two writers, one object"
+    assert SEAL.open(record.value, "hooks/7") == encode(HOOK)
+    for seal, name in ((RecordSeal(Secret("b")), "hooks/7"), (SEAL, "hooks/8")):
+        with pytest.raises(ValueError, match="another key"):
+            seal.open(record.value, name)
+    with pytest.raises(ValueError, match="no seal_key"):
+        RecordSeal(Secret("")).open(record.value, "hooks/7")
+
+
+async def restored(
+    state: KeptState, known: dict[str, dict[str, Event]] | None = None
+) -> tuple[dict[tuple[str, str], Event], int]:
+    """What a recovery appends to the topics, and the epoch."""
+    appended: dict[tuple[str, str], Event] = {}
+
+    async def append(topic: str, key: str, event: Event) -> None:
+        appended[topic, key] = event
+
+    epoch = await restore_state(
+        state, known or {}, append, Findings("onprem", 2), replica="onprem", partitions=3
+    )
+    return appended, epoch
+
+
+async def test_decisions_come_back_redactions_first_and_hooks_hear_from_the_beginning() -> None:
+    """Goal: what people decided is not only in Kafka. Method: of each, one that stands and one not.
+
+    The removed hook and the lifted redaction stay away; the origin is chosen under a newer epoch.
+    """
+    store = await stored(
+        kept("hooks", "7", HOOK),
+        kept("hooks", "8", dataclasses.replace(HOOK, hook_id="8")),
+        kept("hooks", "8", HookRemoved("8", "me", 2), 2),
+        kept("redactions", "public/files/a", DECIDED),
+        kept("redactions", "public/files/b", dataclasses.replace(DECIDED, target="b")),
+        kept("redactions", "public/files/b", RedactionLifted("b", 1, "me", 2), 2),
+        kept("replicas", ORIGIN_KEY, OriginChosen("aws", 4, 1), generation=3),
+    )
+    findings = Findings("onprem", 4)
+    state = await read_state(store, SEAL, findings)
+    assert findings.is_whole
+    assert state.generation == 3
+    assert list(state.redactions) == ["public/files/a"]
+    appended, epoch = await restored(state)
+    assert list(appended) == [
+        ("redactions", "public/files/a"), ("hooks", "7"), ("replicas", ORIGIN_KEY)
+    ]  # fmt: skip
+    assert appended["hooks", "7"] == dataclasses.replace(HOOK, start_cut="2:0.0.0")
+    chosen = appended["replicas", ORIGIN_KEY]
+    assert isinstance(chosen, OriginChosen)
+    assert (chosen.replica, chosen.epoch, epoch) == ("onprem", 5, 5)
+
+
+async def test_a_second_run_restores_nothing_twice() -> None:
+    """Goal: resumable. Method: run again on what the first has appended."""
+    state = await read_state(
+        await stored(
+            kept("hooks", "7", HOOK), kept("redactions", "a", DECIDED),
+            kept("replicas", ORIGIN_KEY, OriginChosen("aws", 4, 1)),
+        ), SEAL, Findings("onprem", 2),
+    )  # fmt: skip
+    appended, epoch = await restored(state)
+    known: dict[str, dict[str, Event]] = {}
+    for (topic, key), event in appended.items():
+        known.setdefault(topic, {})[key] = event
+    again, same_epoch = await restored(state, known)
+    assert (again, same_epoch) == ({}, epoch)
+
+
+async def test_what_cannot_be_read_is_named() -> None:
+    """Goal: a missing hook is seen by a person. Method: sealed with another key."""
+    store = await stored(kept("hooks", "7", HOOK), kept("redactions", "a", DECIDED))
+    findings = Findings("onprem", 2)
+    state = await read_state(store, RecordSeal(Secret("b")), findings)
+    assert [key for key, _ in findings.wrong["unreadable records"]] == ["hooks/7"]
+    assert list(state.redactions) == ["a"]
