@@ -31,14 +31,14 @@ REASON = "consent withdrawn"
 
 
 async def write_some(world: World, client: Client) -> dict[str, bytes | None]:
-    """Blobs of all sizes, files, a bundle and a collection: key -> bytes of a blob."""
+    """Blobs of all sizes, files, a bundle and a collection: key -> what is read there."""
     written: dict[str, bytes | None] = {}
     files = []
     for number in range(12):
         body = random_body((0, 500, 60_000, 9_000_000)[number % 4] if number < 8 else 700)
         uuid, version = await world.put_file(client, body, name=f"f{number}")
         written[f"public/blobs/{hashlib.sha256(body).hexdigest()}"] = body
-        written[f"public/files/{uuid}.{version}"] = None
+        written[f"public/files/{uuid}.{version}"] = body
         files.append({"uuid": uuid, "version": version, "name": f"f{number}"})
     alone = random_body(70_000)  # no manifest says what this one must hash to
     written[await world.put_blob(client, alone)] = alone
@@ -200,11 +200,11 @@ async def check_everything(
         _, kind, name = key.split("/")
         identity, _, version = name.partition(".")
         if body is not None:
-            chunks = [chunk async for chunk in client.read(f"/v1/{kind}/{identity}")]
-            assert b"".join(chunks) == body
+            path = f"/v1/{kind}/{identity}"
+            chunks = [chunk async for chunk in client.read(path, version=version or None)]
+            assert b"".join(chunks) == body, key
         else:
-            found = await client.get(f"/v1/{kind}/{identity}", version=version)
-            assert found
+            assert await client.get(f"/v1/{kind}/{identity}", version=version)
     until(lambda: not (world.folder / "onprem" / gone).exists(), "what was redacted is removed")
     contents = [world.contents(name) for name in world.replicas]
     assert contents[0] == contents[1] == contents[2]
