@@ -32,7 +32,7 @@ from tidestore.connectors.store import ObjectInfo
 from tidestore.connectors.verify import CheckedSource
 from tidestore.connectors.view import View
 from tidestore.schemas.manifests import MANIFEST_CONTENT_TYPE, stored_children
-from tidestore.schemas.objects import Kind, MalformedError, find_key_parts
+from tidestore.schemas.objects import Kind, MalformedError, ObjectKey, find_key_parts
 
 LOGGER: Final = logging.getLogger("tidestore.reconcile")
 
