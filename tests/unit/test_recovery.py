@@ -7,14 +7,18 @@ import itertools
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tidestore.api.recovery.findings import Findings
 from tidestore.api.recovery.inventory import Inventory
 from tidestore.api.recovery.rebuild import Rebuild, Task
+from tidestore.api.recovery.run import RecoveryRefusedError, RecoverySettings, recover
 from tidestore.api.settings import Limits
+from tidestore.connectors.credentials import Secret, StoreAddress
 from tidestore.connectors.errors import ObjectMissingError, StoreUnreachableError
+from tidestore.connectors.kafka import KafkaSettings
 from tidestore.connectors.memory import MemoryStore
 from tidestore.connectors.store import ByteStream
 from tidestore.schemas.checksums import Checksums, checksums_of
@@ -33,10 +37,12 @@ from tidestore.schemas.objects import (
     Kind,
     ObjectKey,
     ObjectUuid,
+    ReplicaName,
     Version,
     blob_key,
     versioned_key,
 )
+from tidestore.schemas.topics import Topics
 
 VERSION = Version("2026-11-24T055245.148316Z")
 LIMITS = Limits(inline_bytes_max=100)
@@ -260,3 +266,41 @@ async def test_other_things_in_a_bucket_are_counted_and_left(replica: Replica) -
     assert (findings.others, len(replica.log), findings.is_whole) == (2, 1, True)
     left: AsyncIterator[object] = replica.store.list()
     assert len([item async for item in left]) == 4
+
+
+def settings(folder: Path, **more: Any) -> RecoverySettings:
+    """A recovery from a folder; no broker listens where it is told."""
+    name, root = ReplicaName("onprem"), folder / "onprem"
+    values: dict[str, Any] = {
+        "kafka": KafkaSettings("127.0.0.1:1"), "topics": Topics(generation=2),
+        "replicas": ((name, 1),), "name": name, "address": StoreAddress.parse(root.as_uri(), {}),
+        "origin": name, "datasets": (PUBLIC,), "data_folder": folder, "seal_key": Secret(""),
+        "limits": LIMITS,
+    }  # fmt: skip
+    return RecoverySettings(**{**values, **more})
+
+
+async def test_what_must_be_put_right_first_is_said(tmp_path: Path) -> None:
+    """Goal: no log is built that has to be thrown away.
+
+    Method: the lost log's generation, another origin, a place where nothing lies.
+    """
+    for more, hint in (
+        ({"topics": Topics(generation=1)}, "set generation = 2"),
+        ({"origin": ReplicaName("aws")}, 'set origin = "onprem"'),
+        ({"is_dry": True}, "is its URL right"),
+    ):
+        with pytest.raises(RecoveryRefusedError) as refused:
+            await recover(settings(tmp_path, **more), lambda *_: None)
+        assert hint in refused.value.hint
+
+
+async def test_a_dry_run_reads_all_and_asks_no_broker(tmp_path: Path) -> None:
+    """Goal: known before it is needed. Method: a blob and a damaged one, and no Kafka anywhere."""
+    place = tmp_path / "onprem" / "public" / "blobs"
+    place.mkdir(parents=True)
+    (place / checksums_of(SMALL).sha256).write_bytes(SMALL)
+    (place / ("0" * 64)).write_bytes(SMALL)
+    findings = await recover(settings(tmp_path, is_dry=True), lambda *_: None)
+    assert (findings.appended, findings.totals["damaged"]) == ({"blob": 1}, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["onprem"]
