@@ -38,6 +38,7 @@ from tidestore.api.staging import TASK_BOARD, run_task
 from tidestore.api.tasks import Report, TaskBoard, TasksFold
 from tidestore.connectors.addresses import AddressGuard
 from tidestore.connectors.budget import ByteBudget
+from tidestore.connectors.heartbeat import LogHeartbeat
 from tidestore.connectors.layers import StoreMetrics
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.opening import open_patiently
@@ -104,6 +105,8 @@ async def make_gateway(
     app[TASK_BOARD], app[status.INDEX_VIEW], app[status.REGISTRY] = board, view, registry
     app[status.METRICS] = metrics
     _in_background(stack, board.run())
+    heart = LogHeartbeat(settings.kafka, topics, writer, f"gateway-{settings.gateway_id}")
+    _in_background(stack, heart.run())
     reconciler = Reconciler(
         gateway.origin,
         index,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
+from tidestore.schemas.ticks import PartitionTicked
 
 
 class CopyState(StrEnum):
@@ -357,6 +358,7 @@ EVENT_TYPES = (
     FindingReported,
     ScrubReported,
     ReadbackMoved,
+    PartitionTicked,
 )
 
 Event = (
@@ -380,4 +382,5 @@ Event = (
     | FindingReported
     | ScrubReported
     | ReadbackMoved
+    | PartitionTicked
 )

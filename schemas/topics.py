@@ -29,6 +29,7 @@ COMPACTED: Final = "compact"
 DELETED: Final = "delete"
 
 CLAIM_PREFIX: Final = "!claim/"
+TICK_PREFIX: Final = "!tick/"
 ORIGIN_KEY: Final = "!origin"
 
 
@@ -53,6 +54,15 @@ class Windows:
     redaction_ms: int = 14 * DAY_MS
     deliveries_ms: int = 30 * DAY_MS
 
+    @property
+    def segment_ms(self) -> int:
+        """After this long a segment of a replayable topic is closed by the next record.
+
+        The active segment is never compacted, so it must be rolled well inside the time that
+        compaction has, or redacted bytes would stay.
+        """
+        return max(1, (self.redaction_ms - self.replay_ms) // 4)
+
 
 def partition_of(key: str, partitions: int) -> int:
     """The partition of a key: crc32 of its UTF-8 bytes, modulo the number of partitions."""
@@ -62,6 +72,11 @@ def partition_of(key: str, partitions: int) -> int:
 def claim_key(partition: int) -> str:
     """The key under which a partition's claims are compacted: only the newest stays."""
     return f"{CLAIM_PREFIX}{partition}"
+
+
+def tick_key(partition: int) -> str:
+    """The key under which a quiet partition's ticks are compacted: no object can have it."""
+    return f"{TICK_PREFIX}{partition}"
 
 
 def retry_key(replica: str, incarnation: int, key: str) -> str:
@@ -186,15 +201,14 @@ class Topics:
     def _compacted(self) -> dict[str, str]:
         """Replayable topics: nothing is compacted before the replay window is over."""
         windows = self.windows
-        # The active segment is never compacted, so it must be rolled well inside the time that
-        # compaction has, or redacted bytes would stay.
-        segment_ms = max(1, (windows.redaction_ms - windows.replay_ms) // 4)
         return {
             **self._common(),
             "cleanup.policy": COMPACTED,
             "min.compaction.lag.ms": str(windows.replay_ms),
             "max.compaction.lag.ms": str(windows.redaction_ms),
-            "segment.ms": str(segment_ms),
+            "segment.ms": str(windows.segment_ms),
+            # Batches stay as their writers packed them (lz4, connectors/log.py), on disk as well.
+            "compression.type": "producer",
         }
 
     def _state(self) -> dict[str, str]:

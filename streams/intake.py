@@ -21,6 +21,7 @@ from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
 from tidestore.schemas.codec import PoisonedRecordError, UnknownSchemaError, decode
 from tidestore.schemas.events import ObjectRedacted, ObjectWritten, RecordPoisoned
+from tidestore.schemas.ticks import PartitionTicked
 from tidestore.streams.lowwater import LowWater
 
 LOGGER: Final = logging.getLogger("tidestore.intake")
@@ -134,7 +135,7 @@ class Intake:
             found = decode(value)
             if isinstance(found, (ObjectWritten, ObjectRedacted)):
                 event = found
-            else:
+            elif not isinstance(found, PartitionTicked):
                 reason = f"holds {type(found).__name__}, which does not belong there"
         except PoisonedRecordError as error:
             reason = str(error)
@@ -145,6 +146,9 @@ class Intake:
             self._stopped[partition] = _Stopped(offset, value, due)
             return
         if not mark.receive(offset):
+            return
+        if event is None and not reason:  # it says nothing (connectors/heartbeat.py)
+            mark.finish(offset)
             return
         await self._places.acquire()
         work = (

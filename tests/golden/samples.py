@@ -33,6 +33,7 @@ from tidestore.schemas.events import (
     TaskState,
 )
 from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
+from tidestore.schemas.ticks import PartitionTicked
 
 _SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _UUID: Final = "6f1c2a7e-53b4-4c0e-8d0a-9a7f3a1b2c3d"
@@ -256,5 +257,8 @@ SAMPLES: Final[dict[str, Event]] = {
         bytes=2**41,
         rotten=8,
         moved_at_ms=_MS + 31,
+    ),
+    "partition_ticked.v1": PartitionTicked(
+        partition=3, ticked_by="gateway-é", ticked_at_ms=_MS + 40
     ),
 }
