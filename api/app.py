@@ -105,8 +105,7 @@ async def make_gateway(
     app[TASK_BOARD], app[status.INDEX_VIEW], app[status.REGISTRY] = board, view, registry
     app[status.METRICS] = metrics
     _in_background(stack, board.run())
-    heart = LogHeartbeat(settings.kafka, topics, writer, f"gateway-{settings.gateway_id}")
-    _in_background(stack, heart.run())
+    _in_background(stack, LogHeartbeat(settings.kafka, topics, writer, settings.gateway_id).run())
     reconciler = Reconciler(
         gateway.origin,
         index,

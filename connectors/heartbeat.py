@@ -40,7 +40,7 @@ _REQUEST_SECONDS: Final = 10.0
 
 
 class LogHeartbeat:
-    """Belongs to one event loop. `name` says who ticked, to people."""
+    """Belongs to one event loop. `name` is the id of the gateway."""
 
     def __init__(
         self, settings: KafkaSettings, topics: Topics, writer: LogWriter, name: str
