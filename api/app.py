@@ -22,6 +22,7 @@ from tidestore.api.hooks import registry as hooks
 from tidestore.api.hooks.dispatcher import Dispatcher
 from tidestore.api.hooks.seal import Seal
 from tidestore.api.index import IndexFold
+from tidestore.api.lags import Lags
 from tidestore.api.lookup import Index, Watchers
 from tidestore.api.metrics import GatewayMetrics
 from tidestore.api.openapi import openapi_document
@@ -103,7 +104,7 @@ async def make_gateway(
     app = _application(gateway, metrics)
     await _start_hooks(app, gateway, metrics, stack)
     app[TASK_BOARD], app[status.INDEX_VIEW], app[status.REGISTRY] = board, view, registry
-    app[status.METRICS] = metrics
+    app[status.METRICS], app[status.LAGS] = metrics, Lags(view)
     _in_background(stack, board.run())
     _in_background(stack, LogHeartbeat(settings.kafka, topics, writer, settings.gateway_id).run())
     reconciler = Reconciler(
@@ -162,7 +163,7 @@ async def _open_views(
         topics.copies(item.name, item.incarnation): str(item.name) for item in settings.replicas
     }
     index = IndexFold(copies, lambda keys: _on_loop(loop, watchers, keys))
-    followed = [topics.redactions, topics.log, *copies]
+    followed = [topics.redactions, topics.replicas, topics.log, *copies]
     views = (
         View(folder / "index.sqlite", index, settings.kafka, followed),
         View(folder / "replicas.sqlite", ReplicasFold(), settings.kafka, [topics.replicas]),

@@ -7,6 +7,7 @@ whether a write may happen; that is the origin's conditional create (design poin
     copies    one row per key and replica: the newest accepted CopyChanged
     pending   one row per key and replica that is not settled and not parked there: the lag
     own       copies with a record on the replica that their object was written to: mended ones
+    (lag_tables.py has those that count lateness)
     redacted  targets of redactions: a key, or <dataset>/<kind>s/<uuid>
 """
 
@@ -17,6 +18,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from tidestore.api.lag_tables import TABLES as LAG_TABLES
+from tidestore.api.lag_tables import LagFold
 from tidestore.connectors.view import Folded
 from tidestore.schemas.events import (
     CopyChanged,
@@ -26,6 +29,7 @@ from tidestore.schemas.events import (
     PartitionClaimed,
     RedactionDecided,
     RedactionLifted,
+    ReplicaRegistered,
 )
 from tidestore.schemas.manifests import read_file_manifest
 from tidestore.schemas.objects import Kind, MalformedError, find_key_parts
@@ -92,15 +96,16 @@ _PUT_COPY: Final = (
 class IndexFold:
     """Makes the index. `replicas` maps each replica's copies topic to its name."""
 
-    version = 3
+    version = 4
 
     def __init__(self, replicas: dict[str, str], on_keys: Callable[[set[str]], None]) -> None:
         self._replicas = replicas
         self._on_keys = on_keys
+        self._lags = LagFold()
 
     def create(self, db: sqlite3.Connection) -> None:
         """See Fold."""
-        for statement in _TABLES:
+        for statement in (*_TABLES, *LAG_TABLES):
             db.execute(statement)
 
     def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
@@ -126,6 +131,8 @@ class IndexFold:
                 )
             elif isinstance(event, (RedactionDecided, RedactionLifted, ObjectRedacted)):
                 _fold_redaction(db, event)
+            elif isinstance(event, ReplicaRegistered):
+                self._lags.registered(db, event)
         if written:
             self._fold_written(db, written)
         if copies:
@@ -153,6 +160,7 @@ class IndexFold:
         )
 
     def _fold_copies(self, db: sqlite3.Connection, events: list[CopyChanged]) -> None:
+        self._lags.arrived(db, events)
         db.executemany(_PUT_COPY, [_copy_row(event) for event in events])
         own = [(event.replica, event.key) for event in events if event.replica == event.origin]
         db.executemany("INSERT OR IGNORE INTO own VALUES (?, ?)", own)

@@ -7,6 +7,7 @@ import time
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from tidestore.api.lag_metrics import LatenessMetrics
 from tidestore.api.lookup import Lag
 from tidestore.api.problems import Handler
 from tidestore.schemas.findings import ReadbackMoved, ScrubReported, Verdict
@@ -22,13 +23,6 @@ class GatewayMetrics:
             ["method", "route", "status"],
             registry=registry,
             buckets=(0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
-        )
-        self.copy_lag = Histogram(
-            "tidestore_copy_lag_seconds",
-            "From an object's acknowledgement to its proved copy, by replica.",
-            ["replica"],
-            registry=registry,
-            buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60, 300, 900),
         )
         self.lag_objects = Gauge(
             "tidestore_lag_objects", "Objects not settled yet, by replica.", ["replica"],
@@ -62,6 +56,7 @@ class GatewayMetrics:
             "tidestore_readback_rotten_objects", "Found rotten in this round, by replica.",
             ["replica"], registry=registry,
         )  # fmt: skip
+        self.lateness = LatenessMetrics(registry)
         self.deliveries = Counter(
             "tidestore_hook_attempts_total", "Tries of webhook deliveries by outcome.", ["outcome"],
             registry=registry,

@@ -61,6 +61,9 @@ class Limits:
     task_bytes_min: int = 16 * MIB
     # A gateway that has not said anything about its task for this long has lost it to another.
     task_lease_seconds: float = 15.0
+    # What is promised of copies: so much of what is written is on a replica within so long.
+    objective_percent: float = 99.9
+    objective_seconds: float = 900.0
     # Hooks one store keeps; each costs a cursor per partition.
     hooks_max: int = 1_000
 

@@ -13,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from tidestore import __version__
 from tidestore.api.auth import READ
 from tidestore.api.context import Gateway, gateway_of
+from tidestore.api.lags import Lags, lags_document, lateness
 from tidestore.api.metrics import GatewayMetrics
 from tidestore.api.problems import Problem
 from tidestore.api.scrubs import SCRUBS, ScrubBook, scrub_document
@@ -24,6 +25,7 @@ from tidestore.schemas.objects import check_dataset
 INDEX_VIEW: Final = web.AppKey("index_view", View)
 REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
 METRICS: Final = web.AppKey("metrics", GatewayMetrics)
+LAGS: Final = web.AppKey("lags", Lags)
 _TASK_ID_CHARS: Final = 32
 
 
@@ -31,7 +33,11 @@ async def get_replicas(request: web.Request) -> web.StreamResponse:
     """Every replica: where it is, what it can do, how far it is behind."""
     gateway = gateway_of(request)
     book = request.app[SCRUBS]
-    documents = [_replica(gateway, book, name) for name in gateway.replica_names]
+    lags = request.app[LAGS]
+    documents = [
+        {**_replica(gateway, book, name), **lags_document(lags, gateway.settings.limits, name)}
+        for name in gateway.replica_names
+    ]
     return web.json_response(
         {"replicas": documents, "objects": gateway.index.written_count()},
         headers={"Cache-Control": "no-store"},
@@ -111,6 +117,9 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     for entry in gateway.settings.replicas:
         place = (entry.name, entry.incarnation)
         gauges.set_scrub(entry.name, book.report(*place), book.readback(*place))
+    limits = gateway.settings.limits
+    late = {name: lateness(request.app[LAGS], limits, name) for name in gateway.stores}
+    gauges.lateness.set(late, limits.objective_percent)
     return web.Response(
         body=generate_latest(request.app[REGISTRY]), headers={"Content-Type": CONTENT_TYPE_LATEST}
     )

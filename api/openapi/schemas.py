@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tidestore.api.openapi.lateness import lateness_members
 from tidestore.api.openapi.operating import operating_schemas
 from tidestore.api.openapi.parts import (
     DATASET,
@@ -199,6 +200,7 @@ def _replica() -> Json:
             "lag": lag,
             "waiting": WHOLE,
             "parked": WHOLE,
+            **lateness_members(),
             **scrub_members(_MOMENT),
         }
     )

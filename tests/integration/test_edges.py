@@ -143,6 +143,12 @@ async def _are_refused(world: World, client: Client, keys: list[str]) -> bool:
     return all(copy.get("error_class") == "auth" for copy in copies)
 
 
+async def _failed(client: Client) -> dict[str, int]:
+    document = await client.get("/v1/replicas")
+    found: dict[str, int] = next(r for r in document["replicas"] if r["name"] == "aws")["failed"]
+    return found
+
+
 async def _metric(port: int, line: str) -> bool:
     """Whether a worker's metrics hold this line."""
     async with (
@@ -190,8 +196,10 @@ async def _refuse_writes(world: World, client: Client, grumpy: Grumpy, port: int
     await world.until_present(client, keys, "gcp")
     sent = [item.path for item in grumpy.since(begun) if "/public/" in item.path]
     assert sent == [], "a paused store was sent objects"
+    assert await _failed(client) == {"auth": len(keys)}, "status says why it waits"
     grumpy.refusal = None
     await world.until_present(client, keys, "aws")
+    assert await _failed(client) == {}
     assert await _metric(port, f"{paused} 0.0")
     assert "aws is paused" in world.processes["worker-aws-0"].last_words()
 

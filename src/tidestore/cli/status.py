@@ -68,6 +68,7 @@ def _table(document: dict[str, Any]) -> Table:
         "parked",
         "bytes behind",
         "lag",
+        "fails with",
         "compared",
         "where",
     ):
@@ -83,10 +84,18 @@ def _table(document: dict[str, Any]) -> Table:
             str(replica["parked"]),
             _bytes(lag["bytes"]),
             f"{lag['seconds']:.1f} s" if lag["objects"] else "-",
+            _failed(replica),
             _compared(replica.get("scrub")),
             replica["url"],
         )
     return table
+
+
+def _failed(replica: dict[str, Any]) -> str:
+    """Why pending copies wait, the most frequent reason first."""
+    failed: dict[str, int] = replica.get("failed") or {}
+    found = sorted(failed.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {count}" for name, count in found) or "-"
 
 
 def _compared(scrub: dict[str, Any] | None) -> str:
