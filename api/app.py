@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -31,6 +32,8 @@ from tidestore.api.origin import OriginWriter
 from tidestore.api.problems import problems_middleware
 from tidestore.api.protocol import HEADERS_MAX, LINE_BYTES_MAX, GatewayRunner
 from tidestore.api.reconcile import Reconciler
+from tidestore.api.redactions import REDACTOR
+from tidestore.api.redactor import Redactor
 from tidestore.api.replicas import ReplicasFold, settle_replicas
 from tidestore.api.routes import all_routes
 from tidestore.api.scrubs import SCRUBS, ScrubBook, ScrubsFold
@@ -77,15 +80,14 @@ async def make_gateway(
     writer = LogWriter(settings.kafka)
     await writer.start()
     stack.push_async_callback(writer.stop)
-
-    watchers = Watchers()
-    view, replicas_view, tasks_view = await _open_views(settings, watchers, stack)
+    watchers, owed = Watchers(), asyncio.Event()
+    view, replicas_view, tasks_view = await _open_views(settings, watchers, owed, stack)
     epoch = await settle_replicas(settings, writer, replicas_view)
     index = Index(view, writer, topics, catch_up_seconds=settings.limits.catch_up_seconds_max)
     await _read_first(writer, view, settings)
     gateway = Gateway(
         settings=settings,
-        auth=Authenticator(settings.tokens),
+        auth=Authenticator(settings.tokens, settings.admins),
         index=index,
         watchers=watchers,
         writer=writer,
@@ -97,14 +99,15 @@ async def make_gateway(
     async def runner(task: TaskChanged, report: Report) -> str:
         return await run_task(gateway, task, report)
 
-    lease_ms = int(settings.limits.task_lease_seconds * 1000)
     board = TaskBoard(
-        tasks_view, writer, topics.tasks, settings.gateway_id, runner, lease_ms=lease_ms
-    )
+        tasks_view, writer, topics.tasks, settings.gateway_id, runner,
+        lease_ms=int(settings.limits.task_lease_seconds * 1000),
+    )  # fmt: skip
     app = _application(gateway, metrics)
     await _start_hooks(app, gateway, metrics, stack)
     app[TASK_BOARD], app[status.INDEX_VIEW], app[status.REGISTRY] = board, view, registry
     app[status.METRICS], app[status.LAGS] = metrics, Lags(view)
+    await _start_redactor(app, gateway, owed, stack)
     _in_background(stack, board.run())
     _in_background(stack, LogHeartbeat(settings.kafka, topics, writer, settings.gateway_id).run())
     reconciler = Reconciler(
@@ -154,7 +157,10 @@ async def _open_stores(
 
 
 async def _open_views(
-    settings: GatewaySettings, watchers: Watchers, stack: contextlib.AsyncExitStack
+    settings: GatewaySettings,
+    watchers: Watchers,
+    owed: asyncio.Event,
+    stack: contextlib.AsyncExitStack,
 ) -> tuple[View, View, View]:
     """The views of the index, the replicas and the tasks, begun."""
     topics, folder = settings.topics, settings.data_folder
@@ -162,7 +168,11 @@ async def _open_views(
     copies = {
         topics.copies(item.name, item.incarnation): str(item.name) for item in settings.replicas
     }
-    index = IndexFold(copies, lambda keys: _on_loop(loop, watchers, keys))
+    index = IndexFold(
+        copies,
+        lambda keys: _on_loop(loop, lambda: watchers.tell(keys)),
+        lambda: _on_loop(loop, owed.set),
+    )
     followed = [topics.redactions, topics.replicas, topics.log, *copies]
     views = (
         View(folder / "index.sqlite", index, settings.kafka, followed),
@@ -186,6 +196,18 @@ def _application(gateway: Gateway, metrics: GatewayMetrics) -> web.Application:
     app.add_routes(all_routes())
     app[OPENAPI] = openapi_document(gateway.settings)
     return app
+
+
+async def _start_redactor(
+    app: web.Application,
+    gateway: Gateway,
+    owed: asyncio.Event,
+    stack: contextlib.AsyncExitStack,
+) -> None:
+    settings = gateway.settings
+    index, writer = gateway.index, gateway.writer
+    redactor = app[REDACTOR] = Redactor(index, writer, settings.topics, settings.kafka, owed)
+    _in_background(stack, redactor.run())
 
 
 async def _start_hooks(
@@ -248,10 +270,10 @@ async def _read_first(writer: LogWriter, view: View, settings: GatewaySettings) 
     await view.reached(topics.log, ends, timeout_seconds=_FIRST_FOLD_SECONDS_MAX)
 
 
-def _on_loop(loop: asyncio.AbstractEventLoop, watchers: Watchers, keys: set[str]) -> None:
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
     """Called in the view's thread; the loop may be closing."""
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(watchers.tell, keys)
+        loop.call_soon_threadsafe(call)
 
 
 def _in_background(stack: contextlib.AsyncExitStack, work: object) -> None:

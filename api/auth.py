@@ -1,14 +1,16 @@
 """Who is asking, and may they? The seam where full identity will come in.
 
 Today: bearer tokens, known by their sha256, each standing for one name that may write everything;
-reading public data needs none. Callers ask `principal_of` and `require`, and nothing else, so that
-tokens of an identity provider, datasets and grants can come without touching them.
+reading public data needs none. Names of administrators may redact as well. Callers ask
+`principal_of` and `require`, and nothing else, so that tokens of an identity provider, datasets and
+grants can come without touching them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +24,8 @@ READ: Final = "read"
 HOOKS: Final = "hooks"
 # Seeing why copies fail, and asking for their retry.
 OPERATE: Final = "operate"
+# Redacting, lifting, and reading who did: for administrators alone.
+REDACT: Final = "redact"
 
 # Longer ones are not ours; bounds what is hashed for a stranger.
 _TOKEN_CHARS_MAX: Final = 1_024
@@ -40,8 +44,9 @@ ANYBODY: Final = Principal("")
 class Authenticator:
     """Knows tokens. `tokens` maps the sha256 of a token, in hex, to a name."""
 
-    def __init__(self, tokens: dict[str, str]) -> None:
+    def __init__(self, tokens: dict[str, str], admins: Collection[str] = ()) -> None:
         self._tokens = tokens
+        self._admins = frozenset(admins)
 
     def principal_of(self, request: web.Request) -> Principal:
         """Who sends this request; raises Problem 401 for a token that is not known.
@@ -74,6 +79,8 @@ class Authenticator:
         """Whether a principal may do something in a dataset."""
         if action == READ and dataset == PUBLIC:
             return True
+        if action == REDACT:
+            return principal.name in self._admins
         return principal != ANYBODY
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tidestore.api.context import POSITION_HEADER, gateway_of, single_parameter
 from tidestore.api.problems import Problem
+from tidestore.api.redactions import with_receipts
 from tidestore.api.targets import (
     Target,
     choose_replicas,
@@ -86,8 +87,11 @@ def list_copies(kind: Kind) -> Callable[[web.Request], Awaitable[web.StreamRespo
     """The handler for GET of an object's copies: every replica and its state."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        row, dataset, _ = await find_row(request, kind)
         gateway = gateway_of(request)
+        try:
+            row, dataset, _ = await find_row(request, kind)
+        except Problem as problem:
+            raise with_receipts(problem, gateway) from None
         copies = gateway.index.copies(row.key)
         document = {
             "kind": kind.value,

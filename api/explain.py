@@ -55,7 +55,7 @@ async def explain_key(request: web.Request) -> web.StreamResponse:
         "event": None if row is None else _event(index, row),
         "redaction": None
         if redaction is None
-        else {"reason": redaction[0], "released_to": redaction[1]},
+        else {"reason": redaction.reason, "released_to": redaction.released_to},
         "readable_on": []
         if row is None or redaction is not None
         else sorted(index.present_on(row, copies)),

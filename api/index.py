@@ -8,7 +8,7 @@ whether a write may happen; that is the origin's conditional create (design poin
     pending   one row per key and replica that is not settled and not parked there: the lag
     own       copies with a record on the replica that their object was written to: mended ones
     (lag_tables.py has those that count lateness)
-    redacted  targets of redactions: a key, or <dataset>/<kind>s/<uuid>
+    redactions, gone, owed   what is redacted, and what is to be finished: redaction_tables.py
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from tidestore.api import redaction_tables
 from tidestore.api.lag_tables import TABLES as LAG_TABLES
 from tidestore.api.lag_tables import LagFold
 from tidestore.connectors.view import Folded
 from tidestore.schemas.events import (
     CopyChanged,
     CopyState,
-    ObjectRedacted,
     ObjectWritten,
     PartitionClaimed,
-    RedactionDecided,
-    RedactionLifted,
     ReplicaRegistered,
 )
 from tidestore.schemas.manifests import read_file_manifest
@@ -51,8 +49,6 @@ _TABLES: Final = (
     " PRIMARY KEY (replica, key)) WITHOUT ROWID",
     "CREATE INDEX pending_oldest ON pending (replica, written_at_ms)",
     "CREATE TABLE own (replica TEXT, key TEXT, PRIMARY KEY (replica, key)) WITHOUT ROWID",
-    "CREATE TABLE redacted (target TEXT PRIMARY KEY, number INTEGER, reason TEXT,"
-    " released_to TEXT) WITHOUT ROWID",
     # Counts are kept by triggers, so that asking for them never scans: of copies by their state,
     # of the two other tables under a name with a star.
     "CREATE TABLE totals (name TEXT, replica TEXT, objects INTEGER, bytes INTEGER,"
@@ -75,6 +71,7 @@ _TABLES: Final = (
     " ON CONFLICT DO UPDATE SET objects = objects + 1, bytes = bytes + new.size; END",
     "CREATE TABLE claims (topic TEXT, partition INTEGER, offset INTEGER,"
     " PRIMARY KEY (topic, partition)) WITHOUT ROWID",
+    *redaction_tables.TABLES,
 )
 _PUT_OBJECT: Final = (
     "INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -96,12 +93,19 @@ _PUT_COPY: Final = (
 class IndexFold:
     """Makes the index. `replicas` maps each replica's copies topic to its name."""
 
-    version = 4
+    version = 5
 
-    def __init__(self, replicas: dict[str, str], on_keys: Callable[[set[str]], None]) -> None:
+    def __init__(
+        self,
+        replicas: dict[str, str],
+        on_keys: Callable[[set[str]], None],
+        on_owed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._replicas = replicas
         self._on_keys = on_keys
         self._lags = LagFold()
+        self._on_owed = on_owed
+        self._is_owed = False
 
     def create(self, db: sqlite3.Connection) -> None:
         """See Fold."""
@@ -129,18 +133,20 @@ class IndexFold:
                     "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)",
                     (record.topic, record.partition, record.offset),
                 )
-            elif isinstance(event, (RedactionDecided, RedactionLifted, ObjectRedacted)):
-                _fold_redaction(db, event)
             elif isinstance(event, ReplicaRegistered):
                 self._lags.registered(db, event)
         if written:
             self._fold_written(db, written)
         if copies:
             self._fold_copies(db, copies)
+        redaction_tables.fold_redactions(db, records)
+        self._is_owed = db.execute("SELECT 1 FROM owed LIMIT 1").fetchone() is not None
 
     def folded(self, records: Sequence[Folded]) -> None:
         """See Fold."""
         self._on_keys({record.key for record in records})
+        if self._is_owed:
+            self._on_owed()
 
     def _fold_written(self, db: sqlite3.Connection, records: list[Folded]) -> None:
         db.executemany(_PUT_OBJECT, [_object_row(record) for record in records])
@@ -173,21 +179,6 @@ class IndexFold:
                 )
             else:
                 db.execute("DELETE FROM pending WHERE replica = ? AND key = ?", place)
-
-
-def _fold_redaction(
-    db: sqlite3.Connection, event: RedactionDecided | RedactionLifted | ObjectRedacted
-) -> None:
-    if isinstance(event, RedactionLifted):
-        db.execute(
-            "DELETE FROM redacted WHERE target = ? AND number <= ?", (event.target, event.number)
-        )
-        return
-    target = event.key if isinstance(event, ObjectRedacted) else event.target
-    db.execute(
-        "INSERT OR REPLACE INTO redacted VALUES (?, ?, ?, ?)",
-        (target, event.number, event.reason, event.released_to),
-    )
 
 
 def _object_row(record: Folded) -> tuple[object, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tidestore.api.own_writes import OwnWrites, subject_of
-from tidestore.api.problems import Problem
+from tidestore.api.redaction_lookup import Redaction, Redactions
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.view import View
 from tidestore.schemas.events import CopyState
@@ -22,7 +22,6 @@ from tidestore.schemas.objects import (
     Kind,
     ObjectKey,
     ObjectUuid,
-    find_key_parts,
     kind_prefix,
     versions_prefix,
 )
@@ -101,6 +100,7 @@ class Index:
         self._topics = topics
         self._catch_up_seconds = catch_up_seconds
         self._own = OwnWrites(view, topics.log)
+        self.redactions = Redactions(view)
 
     def find(self, key: str) -> ObjectRow | None:
         """The object under a key."""
@@ -141,32 +141,17 @@ class Index:
         )
         return [_object(row) for row in rows]
 
-    def redaction(self, key: str) -> tuple[str, str | None] | None:
+    def redaction(self, key: str) -> Redaction | None:
         """Why a key is redacted, and to where it was released; None when it is not."""
-        targets = [key]
-        parts = find_key_parts(key)
-        if parts is not None and parts.uuid:
-            targets.append(f"{parts.dataset}/{parts.kind.plural}/{parts.uuid}")
-        marks = ", ".join("?" * len(targets))
-        rows = self._view.query(
-            f"SELECT reason, released_to FROM redacted WHERE target IN ({marks})",
-            targets,
-        )
-        return (rows[0]["reason"], rows[0]["released_to"]) if rows else None
+        return self.redactions.find(key)
 
     def redacted_among(self, keys: Sequence[str]) -> list[str]:
         """Those of many keys that are redacted."""
-        if not self._view.query("SELECT 1 FROM redacted LIMIT 1"):
-            return []
-        return [key for key in keys if self.redaction(key) is not None]
+        return self.redactions.among(keys)
 
     def refuse_redacted(self, key: str) -> None:
         """Raise Problem 410 when a key is redacted."""
-        found = self.redaction(key)
-        if found is not None:
-            more = {"reason": found[0], "released_to": found[1]}
-            hint = "it does not come back; released_to names where it went, if anywhere"
-            raise Problem(410, "redacted", "this object was redacted", hint=hint, more=more)
+        self.redactions.refuse(key)
 
     def copies(self, key: str) -> dict[str, CopyRow]:
         """The copies of a key by replica. The origin's own is not among them: see place_of."""
@@ -235,6 +220,12 @@ class Index:
         return int(rows[0][0])
 
     # Waiting.
+
+    async def reach_redactions(self, offset_next: int) -> None:
+        """Wait until the decisions before this offset of `redactions` are known here."""
+        await self._view.reached(
+            self._topics.redactions, {0: offset_next}, timeout_seconds=self._catch_up_seconds
+        )
 
     async def catch_up(self, keys: Iterable[str]) -> None:
         """Wait until the index knows all that the log holds now on these keys' partitions.

@@ -105,7 +105,7 @@ class OriginWriter:
             await put_verified(self._store, key, body, sums, content_type)
         except ObjectExistsError:
             return await self._settle(key, sums, value, body)
-        return Outcome(is_new=True, position=await self._append(key, value), sums=sums)
+        return await self._created(key, sums, value)
 
     async def write_stream(
         self,
@@ -138,7 +138,17 @@ class OriginWriter:
         value = encode(self._event(key, sums, content_type, author))
         if is_taken:
             return await self._settle(key, sums, value, None)
-        return Outcome(is_new=True, position=await self._append(key, value), sums=sums)
+        return await self._created(key, sums, value)
+
+    async def _created(self, key: ObjectKey, sums: Checksums, value: bytes) -> Outcome:
+        """Append the event, whatever was decided meanwhile.
+
+        When the key was redacted under our hands, its bytes are at the origin again: the event is
+        what tells the workers so, even if we die now. The writer is told that it is gone.
+        """
+        position = await self._append(key, value)
+        self._index.refuse_redacted(key)
+        return Outcome(is_new=True, position=position, sums=sums)
 
     async def _settle(
         self, key: ObjectKey, sums: Checksums, value: bytes, body: bytes | None

@@ -8,9 +8,11 @@ from tidestore.api import (
     commits,
     consumer,
     explain,
+    lifts,
     listing,
     parked,
     producer,
+    redactions,
     schema_registry,
     scrubs,
     status,
@@ -32,6 +34,7 @@ def all_routes() -> list[web.RouteDef]:
         web.get("/v1/parked", parked.list_parked),
         web.post("/v1/parked/retries", parked.ask_retries),
         web.get("/v1/explanations", explain.explain_key),
+        web.post("/v1/redactions/lifts", lifts.lift_redaction),
         web.get("/v1/tasks/{task_id}", status.get_task),
         web.post("/v1/hooks", hooks.create_hook),
         web.get("/v1/hooks", hooks.list_hooks),
@@ -52,6 +55,7 @@ def all_routes() -> list[web.RouteDef]:
             web.get(base, listing.list_objects(kind)),
             web.get(one, consumer.read_object(kind)),
             web.get(f"{one}/copies", consumer.list_copies(kind)),
+            web.delete(one, redactions.redact_object(kind)),
         ]
         if kind is not Kind.BLOB:
             found.append(web.get(f"{one}/versions", consumer.list_versions(kind)))

@@ -64,6 +64,10 @@ class Limits:
     # What is promised of copies: so much of what is written is on a replica within so long.
     objective_percent: float = 99.9
     objective_seconds: float = 900.0
+    # How long a redaction can be lifted, unless the admin says otherwise: seven days.
+    grace_seconds: int = 604_800
+    # After a removal a replica is looked at again so much later: longer than a request lives.
+    second_look_seconds: float = 120.0
     # Hooks one store keeps; each costs a cursor per partition.
     hooks_max: int = 1_000
 
@@ -81,6 +85,8 @@ class GatewaySettings:
     port: int = 8080
     # sha256 of each accepted token, and whom it stands for.
     tokens: dict[str, str] = field(default_factory=dict)
+    # Names of those tokens whose owners may redact.
+    admins: tuple[str, ...] = ()
     datasets: tuple[DatasetName, ...] = (DatasetName("public"),)
     staging: tuple[StagingEntry, ...] = ()
     limits: Limits = field(default_factory=Limits)

@@ -82,6 +82,8 @@ async def find_row(request: web.Request, kind: Kind) -> tuple[ObjectRow, Dataset
     if text is not None:
         key = versioned_key(dataset, kind, uuid, check_version(text))
         return await _existing(gateway, key), dataset, True
+    whole = f"{dataset}/{kind.plural}/{uuid}"
+    gateway.index.refuse_redacted(whole)
     # Before the answer and not only on a miss: the newest may be the one that is not folded yet.
     await gateway.index.reach_own([versions_prefix(dataset, kind, uuid)])
     row = gateway.index.latest(dataset, kind, uuid)

@@ -30,6 +30,7 @@ from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobClient, ContainerClient
 from obstore.store import AzureStore as ObstoreAzure
 
+from tidestore.connectors import azure_erase
 from tidestore.connectors.azure_access import AzureAccess, LargeBodyTransport
 from tidestore.connectors.azure_errors import AZURE_ERRORS, translate_azure, translate_obstore
 from tidestore.connectors.azure_upload import OBJECT_BYTES_MAX, BlockUpload, condition_of
@@ -193,6 +194,10 @@ class AzureStore:
             async with self.translating("delete", key):
                 await self.blob(key).delete_blob(delete_snapshots="include")
 
+    async def erase(self, key: ObjectKey) -> int:
+        """See ObjectStore."""
+        return await azure_erase.erase(self, key)
+
     async def presign(
         self, key: ObjectKey, *, expires_seconds: int, content_type: str, disposition: str
     ) -> str:
@@ -216,6 +221,12 @@ class AzureStore:
     def blob(self, key: ObjectKey) -> BlobClient:
         """The library's client of one object; call it inside `translating`."""
         return self._client.get_blob_client(self._prefix + key)
+
+    def traces(self, key: ObjectKey, include: str) -> AsyncIterator[Any]:
+        """What the service lists under a key, and under keys that begin with it."""
+        return aiter(
+            self._client.list_blobs(name_starts_with=self._prefix + key, include=[include])
+        )
 
     @contextlib.asynccontextmanager
     async def translating(self, operation: str, key: str) -> AsyncIterator[None]:

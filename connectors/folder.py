@@ -151,6 +151,10 @@ class FolderStore:
         """See ObjectStore."""
         await self._run("delete", key, self._delete, key)
 
+    async def erase(self, key: ObjectKey) -> int:
+        """See ObjectStore. Unfinished writes have no key yet; open() removes old ones."""
+        return int(await self._run("erase", key, self._delete, key))
+
     async def presign(
         self, key: ObjectKey, *, expires_seconds: int, content_type: str, disposition: str
     ) -> str:
@@ -195,6 +199,9 @@ class FolderStore:
 
     def _open(self) -> None:
         self._temporary.mkdir(parents=True, exist_ok=True)
+        # What lies in there is nobody's to read: unfinished, damaged, redacted.
+        with contextlib.suppress(PermissionError):  # another user's folder that we may write to
+            self._temporary.parent.chmod(0o700)
         oldest = time.time() - _TEMPORARY_SECONDS_MAX
         for leftover in self._temporary.iterdir():
             with contextlib.suppress(FileNotFoundError):
@@ -300,13 +307,14 @@ class FolderStore:
         finally:
             opened.close()
 
-    def _delete(self, key: ObjectKey) -> None:
+    def _delete(self, key: ObjectKey) -> bool:
         path = self._path(key)
         try:
             path.unlink()
         except FileNotFoundError:
-            return
+            return False
         _sync_folder(path.parent)
+        return True
 
     def _walk(self, prefix: str, after: str) -> Iterator[ObjectInfo]:
         """Files in order of key. A folder sorts as its name and "/", as its keys do."""

@@ -17,6 +17,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -256,6 +257,26 @@ class GcsStore:
             await self._run("delete", key, lambda: blob.delete(timeout=TIMEOUT_SECONDS, retry=None))
         except ObjectMissingError:
             return
+
+    async def erase(self, key: ObjectKey) -> int:
+        """See ObjectStore. Upload sessions cannot be listed: their end is found by a later look."""
+        full, found = self._prefix + key, 0
+        blobs = await self._run(
+            "erase",
+            key,
+            lambda: list(
+                self._client.list_blobs(
+                    self._bucket, prefix=full, versions=True, timeout=TIMEOUT_SECONDS, retry=None
+                )
+            ),
+        )
+        for blob in blobs:
+            if blob.name != full:
+                continue
+            found += 1
+            with contextlib.suppress(ObjectMissingError):
+                await self._run("erase", key, partial(blob.delete, timeout=60, retry=None))
+        return found
 
     async def presign(
         self, key: ObjectKey, *, expires_seconds: int, content_type: str, disposition: str

@@ -108,6 +108,10 @@ class LayeredStore:
         """See ObjectStore."""
         await self._around("delete", lambda: self._inner.delete(key))
 
+    async def erase(self, key: ObjectKey) -> int:
+        """See ObjectStore."""
+        return await self._around("erase", lambda: self._inner.erase(key))
+
     async def presign(
         self, key: ObjectKey, *, expires_seconds: int, content_type: str, disposition: str
     ) -> str:
@@ -145,7 +149,7 @@ class RetryingStore(LayeredStore):
     which callers treat as success when the bytes are equal.
     """
 
-    REPEATABLE = frozenset({"put", "head", "get", "delete"})
+    REPEATABLE = frozenset({"put", "head", "get", "delete", "erase"})
 
     def __init__(
         self,

@@ -134,6 +134,10 @@ class MemoryStore:
         """See ObjectStore."""
         self._objects.pop(key, None)
 
+    async def erase(self, key: ObjectKey) -> int:
+        """See ObjectStore. There are no versions and no open uploads here."""
+        return 0 if self._objects.pop(key, None) is None else 1
+
     async def presign(
         self, key: ObjectKey, *, expires_seconds: int, content_type: str, disposition: str
     ) -> str:

@@ -29,6 +29,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.store import S3Store as ObstoreS3
 
+from tidestore.connectors import s3_erase
 from tidestore.connectors.credentials import StoreAddress
 from tidestore.connectors.errors import (
     BucketMissingError,
@@ -66,6 +67,7 @@ EMBEDDED_S3_CAPABILITIES = replace(
     checks_credentials=False,
     content_type=False,
     replace_if_same=False,
+    lists_traces=False,
 )
 CAPABILITY_SETS = {"": S3_CAPABILITIES, "localbucket": EMBEDDED_S3_CAPABILITIES}
 
@@ -224,6 +226,10 @@ class S3Store:
                 key,
                 lambda: self._boto.delete_object(Bucket=self.bucket, Key=self.full_key(key)),
             )
+
+    async def erase(self, key: ObjectKey) -> int:
+        """See ObjectStore."""
+        return await s3_erase.erase(self, key)
 
     async def presign(
         self, key: ObjectKey, *, expires_seconds: int, content_type: str, disposition: str

@@ -59,6 +59,9 @@ class Capabilities:
     checks_credentials: bool = True
     # The object's content type is kept and returned.
     content_type: bool = True
+    # Older versions of an object and open uploads of its key can be listed, so that erase() leaves
+    # none of them.
+    lists_traces: bool = True
     # What was written is still there after the server restarts.
     keeps_data: bool = True
     # Larger objects are refused before a byte is sent. The number's source is in the adapter.
@@ -194,6 +197,15 @@ class ObjectStore(Protocol):
 
     async def delete(self, key: ObjectKey) -> None:
         """Remove the object; a key that is free already is success."""
+        ...
+
+    async def erase(self, key: ObjectKey) -> int:
+        """Remove the object for good, and answer how much was found of it; 0 when nothing was.
+
+        All its stored versions go, delete markers among them, and every open upload of the key is
+        aborted, so that none can complete any more. A store without `lists_traces` can only remove
+        the object itself. Killed in between: called again, it finds the rest.
+        """
         ...
 
     async def presign(

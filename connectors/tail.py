@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tidestore.connectors.kafka import (
     KafkaSettings,
     LogRefusedError,
+    LogUnavailableError,
     QuietLogger,
     translate_kafka,
 )
@@ -28,23 +29,33 @@ def read_topic(settings: KafkaSettings, topic: str, key: str | None = None) -> I
 
     Blocks. Raises LogError.
     """
-    consumer = Consumer(
-        settings.client(
-            {
-                "group.id": "tidestore-tail",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-            }
-        ),
-        logger=QuietLogger(),
-    )
+    consumer = _consumer(settings)
     try:
         found = consumer.list_topics(topic, timeout=_REQUEST_SECONDS).topics[topic]
         if found.error is not None:
             raise LogRefusedError(f"{topic}: {found.error.str()}")
         for partition in sorted(found.partitions):
             yield from _partition(consumer, topic, partition, key)
+    except KafkaException as error:
+        raise translate_kafka(error) from None
+    finally:
+        consumer.close()
+
+
+def read_record(settings: KafkaSettings, topic: str, partition: int, offset: int) -> Folded | None:
+    """The record at one place; None when compaction has taken it. Blocks. Raises LogError."""
+    consumer = _consumer(settings)
+    try:
+        consumer.assign([TopicPartition(topic, partition, offset)])
+        message = consumer.poll(_SILENCE_SECONDS)
+        if message is None:
+            raise LogUnavailableError(f"{topic}/{partition} did not give the record at {offset}")
+        error = message.error()
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                return None
+            raise translate_kafka(error)
+        return _folded(message, topic, partition) if message.offset() == offset else None
     except KafkaException as error:
         raise translate_kafka(error) from None
     finally:
@@ -80,15 +91,36 @@ def _partition(consumer: Consumer, topic: str, partition: int, key: str | None) 
             if error.code() == KafkaError._PARTITION_EOF:
                 return
             raise translate_kafka(error)
-        offset, raw_key, raw = message.offset() or 0, message.key() or b"", message.value()
-        text = bytes(raw_key).decode("utf-8", "replace")
-        if key is None or text == key:
-            event, reason = None, "has no value"
-            try:
-                event = decode(raw) if isinstance(raw, bytes) else None
-            except CodecError as failure:
-                reason = str(failure)
-            _, moment = message.timestamp()
-            yield Folded(topic, partition, offset, text, event, moment, "" if event else reason)
-        if offset + 1 >= end:
+        if key is None or _key_of(message) == key:
+            yield _folded(message, topic, partition)
+        if (message.offset() or 0) + 1 >= end:
             return
+
+
+def _consumer(settings: KafkaSettings) -> Consumer:
+    return Consumer(
+        settings.client(
+            {
+                "group.id": "tidestore-tail",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+            }
+        ),
+        logger=QuietLogger(),
+    )
+
+
+def _key_of(message: Message) -> str:
+    return bytes(message.key() or b"").decode("utf-8", "replace")
+
+
+def _folded(message: Message, topic: str, partition: int) -> Folded:
+    raw, event, reason = message.value(), None, "has no value"
+    try:
+        event = decode(raw) if isinstance(raw, bytes) else None
+    except CodecError as failure:
+        reason = str(failure)
+    _, moment = message.timestamp()
+    place = (topic, partition, message.offset() or 0)
+    return Folded(*place, _key_of(message), event, moment, "" if event else reason)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tidestore.schemas.audit import AuditRecorded
 from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
 from tidestore.schemas.ticks import PartitionTicked
 
@@ -95,6 +96,7 @@ class RedactionDecided:
     """The truth about a redaction, written before anything else happens.
 
     `target` is an object key, or `<dataset>/<kind>s/<uuid>` for all versions, future ones too.
+    `because_of` is the file that took this blob along; None when the target itself was named.
     """
 
     target: str
@@ -104,6 +106,7 @@ class RedactionDecided:
     decided_at_ms: int
     purge_after_ms: int
     released_to: str | None = None
+    because_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +362,7 @@ EVENT_TYPES = (
     ScrubReported,
     ReadbackMoved,
     PartitionTicked,
+    AuditRecorded,
 )
 
 Event = (
@@ -383,4 +387,5 @@ Event = (
     | ScrubReported
     | ReadbackMoved
     | PartitionTicked
+    | AuditRecorded
 )

@@ -165,6 +165,11 @@ class Topics:
         return self._name("scrubs")
 
     @property
+    def audit(self) -> str:
+        """AuditRecorded by actor: what administrators did, never compacted and never deleted."""
+        return self._name("audit")
+
+    @property
     def poison(self) -> str:
         """RecordPoisoned by where the record stood."""
         return self._name("poison")
@@ -188,6 +193,7 @@ class Topics:
             TopicSpec(self.scrubs, 1, self._state()),
             TopicSpec(self.deliveries, wide, self._deleted(self.windows.deliveries_ms)),
             TopicSpec(self.poison, 1, self._deleted(self.windows.deliveries_ms)),
+            TopicSpec(self.audit, 1, self._for_ever()),
         ]
 
     def _common(self) -> dict[str, str]:
@@ -222,6 +228,9 @@ class Topics:
             "min.compaction.lag.ms": str(min(DAY_MS, self.windows.replay_ms)),
             "segment.ms": str(DAY_MS),
         }
+
+    def _for_ever(self) -> dict[str, str]:
+        return {**self._common(), "cleanup.policy": DELETED, "retention.ms": "-1"}
 
     def _deleted(self, keep_ms: int) -> dict[str, str]:
         return {

@@ -25,7 +25,7 @@ from tidestore.schemas.events import (
     RetryAsked,
 )
 from tidestore.schemas.findings import FindingReported
-from tidestore.schemas.objects import find_key_parts
+from tidestore.streams.decisions import Decision, find_decision, fold_decision, lifted_copies
 from tidestore.streams.findings_view import FoundKey, create_findings, fold_findings
 
 _COLUMNS = tuple(item.name for item in fields(CopyChanged))
@@ -75,7 +75,7 @@ class FoldNotes:
 class CopiesFold:
     """Makes tables of one replica's copies."""
 
-    version = 6
+    version = 7
 
     def __init__(self, copies_topic: str, on_notes: Callable[[FoldNotes], None]) -> None:
         self._copies_topic = copies_topic
@@ -99,7 +99,10 @@ class CopiesFold:
         db.execute(
             "CREATE TABLE claims (partition INTEGER PRIMARY KEY, offset INTEGER, worker TEXT)"
         )
-        db.execute("CREATE TABLE redactions (target TEXT PRIMARY KEY, number INTEGER, reason TEXT)")
+        db.execute(
+            "CREATE TABLE redactions (target TEXT PRIMARY KEY, number INTEGER, reason TEXT,"
+            " purge_after_ms INTEGER, is_lifted INTEGER) WITHOUT ROWID"
+        )
         db.execute(
             "CREATE TABLE retries (key TEXT, replica TEXT, incarnation INTEGER,"
             " changed_at_ms INTEGER, PRIMARY KEY (key, replica, incarnation)) WITHOUT ROWID"
@@ -116,6 +119,7 @@ class CopiesFold:
         rows: list[tuple[object, ...]] = []
         asked: list[RetryAsked] = []
         found: list[FindingReported] = []
+        lifted: list[str] = []
         keys = OverruledKeys(db)
         for record in records:
             event = record.event
@@ -131,7 +135,9 @@ class CopiesFold:
                 book.claimed(record.partition, record.offset, event.worker)
                 claims.append((record.partition, record.offset, event.worker))
             elif isinstance(event, (RedactionDecided, RedactionLifted)):
-                _fold_redaction(db, event)
+                fold_decision(db, event)
+                if isinstance(event, RedactionLifted):
+                    lifted.append(event.target)
             elif isinstance(event, RetryAsked):
                 asked.append(event)
             elif isinstance(event, FindingReported):
@@ -141,7 +147,7 @@ class CopiesFold:
         keys.store()
         _fold_retries(db, asked)
         self._notes = FoldNotes(
-            wakes=tuple(_wakes(db, changed)),
+            wakes=(*_wakes(db, changed), *lifted_copies(db, lifted)),
             overruled=tuple(overruled),
             claims=tuple(claims),
             retries=tuple(_retries(db, asked, changed)),
@@ -155,16 +161,6 @@ class CopiesFold:
         notes = self._notes
         if notes != FoldNotes():
             self._on_notes(notes)
-
-
-def _fold_redaction(db: sqlite3.Connection, event: RedactionDecided | RedactionLifted) -> None:
-    if isinstance(event, RedactionDecided):
-        row = (event.target, event.number, event.reason)
-        db.execute("INSERT OR REPLACE INTO redactions VALUES (?, ?, ?)", row)
-    else:
-        db.execute(
-            "DELETE FROM redactions WHERE target = ? AND number <= ?", (event.target, event.number)
-        )
 
 
 def _fold_retries(db: sqlite3.Connection, asked: Sequence[RetryAsked]) -> None:
@@ -306,15 +302,9 @@ class CopiesQueries:
         found = [decode(row[1]) for row in self._view.query(OVERRULED_QUERY, (topic, partition))]
         return [event for event in found if isinstance(event, CopyChanged)]
 
-    def is_redacted(self, key: str) -> bool:
-        """Whether the key, or all versions of its uuid, are redacted."""
-        parts = find_key_parts(key)
-        targets = [key]
-        if parts is not None and parts.uuid:
-            targets.append(f"{parts.dataset}/{parts.kind.plural}/{parts.uuid}")
-        marks = ", ".join("?" * len(targets))
-        sql = f"SELECT 1 FROM redactions WHERE target IN ({marks})"
-        return bool(self._view.query(sql, targets))
+    def decision(self, key: str) -> Decision | None:
+        """What was last decided about a key, or about all versions of its uuid."""
+        return find_decision(self._view, key)
 
 
 def _copy_of(row: sqlite3.Row) -> CopyChanged:

@@ -29,11 +29,11 @@ from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.store import ObjectInfo, ObjectStore
 from tidestore.schemas.events import CopyChanged, CopyState, ObjectRedacted, ObjectWritten
-from tidestore.schemas.objects import MalformedError, ObjectKey
+from tidestore.schemas.objects import MalformedError
 from tidestore.schemas.topics import partition_of
 from tidestore.streams.asking import CheaperSoonError
-from tidestore.streams.backoff import GiveUp, next_try
 from tidestore.streams.children import Children
+from tidestore.streams.failure import failed_record, parked_record
 from tidestore.streams.ordering import Blocked, ChildParked, Ready
 from tidestore.streams.patience import Patience
 from tidestore.streams.plan import CopyLater, CopyNow, Nothing, Remove, plan_object
@@ -42,10 +42,12 @@ from tidestore.streams.records import (
     Wanted,
     bare_record,
     fresh,
+    present_record,
     record_of,
     sums_of,
     wanted_of,
 )
+from tidestore.streams.removal import Removal, is_going
 from tidestore.streams.sources import NoSourceError, Sources
 from tidestore.streams.states import KnownStates
 from tidestore.streams.story import tell_outcome
@@ -55,8 +57,6 @@ LOGGER: Final = logging.getLogger("tidestore.mover")
 # The log is unreachable: its record of an outcome is tried again until the broker is back or the
 # partition is lost. Each try has the writer's own limit.
 _RECORD_PAUSE_SECONDS: Final = 1.0
-# An error's text in a record: enough for a person, bounded for the log.
-_ERROR_CHARS_MAX: Final = 1_000
 
 
 class Mover:
@@ -71,9 +71,11 @@ class Mover:
         holdings: Holdings,
         known: KnownStates,
         patience: Patience,
+        removal: Removal,
     ) -> None:
         self._identity = identity
         self._target = target
+        self._removal = removal
         self._sources = sources
         self._writer = writer
         self._holdings = holdings
@@ -146,7 +148,11 @@ class Mover:
 
     async def _repeat(self, late: CopyChanged) -> None:
         # Looked up now: while we waited for our turn the copy may have got another state.
-        await self._record(self._known.find_record(late.key) or late)
+        record = self._known.find_record(late.key) or late
+        await self._record(record)
+        if self._known.is_redacted(late.key):
+            # A worker that slept may have put there what it then spoke of.
+            await self._remove(record, "redacted meanwhile")
 
     async def park_unreadable(self, key: str, log_offset: int, reason: str) -> None:
         """Park a key whose record in the log is poisoned (design point 9)."""
@@ -196,11 +202,13 @@ class Mover:
             done.set_result(None)
 
     async def _handle(self, record: CopyChanged, event: ObjectWritten | ObjectRedacted) -> None:
+        number = event.number if isinstance(event, ObjectRedacted) else 1
         plan = plan_object(
             event,
             replica=self._identity.replica,
             state=self._known.find(event.key),
             is_redacted=self._known.is_redacted(event.key),
+            is_lifted=self._known.lifted_number(event.key) >= number,
         )
         match plan:
             case Nothing():
@@ -215,13 +223,17 @@ class Mover:
     async def _again(self, key: str) -> None:
         # Looked up again: while we waited for our turn the copy may have got another state.
         record = self._known.find_record(key)
-        if record is None or record.state.is_settled:
+        if record is None:
             return
-        if record.state is CopyState.REDACTING or self._known.is_redacted(key):
+        if is_going(record) and self._known.lifted_number(key):
+            if record.sha256:  # else its event follows the lift, and says what to bring back
+                back = fresh(record, CopyState.PENDING)
+                await self._record(replace(back, next_try_at_ms=_now_ms()))
+        elif is_going(record) or self._known.is_redacted(key):
             await self._remove(record, "redacted meanwhile")
         elif record.state is CopyState.CORRUPT:
             await self.on_corrupt(record)
-        else:
+        elif not record.state.is_settled:
             await self._copy(record, None)
 
     async def _leave(self, record: CopyChanged) -> None:
@@ -231,7 +243,10 @@ class Mover:
         """One try, with its outcome recorded whatever it is."""
         wanted = wanted_of(record)
         try:
-            found = await self._children.readiness(wanted, event.data if event else None)
+            data = event.data if event else None
+            if data is None and self._known.lifted_number(wanted.key):
+                data = await self._removal.read_aside(wanted)
+            found = await self._children.readiness(wanted, data)
             match found:
                 case Blocked(child, count):
                     waiting = fresh(record, CopyState.WAITING)
@@ -241,13 +256,11 @@ class Mover:
                 case Ready(is_incomplete):
                     is_first = record.attempts == 0 and record.error_class is None
                     info = await self._transfer(wanted, event, may_wait=is_first)
-                    present = fresh(record, CopyState.PRESENT)
-                    said = ",".join(
-                        f"{name}:{hex_}" for name, hex_ in sorted(info.checksums.items())
-                    )
-                    await self._record(
-                        replace(present, checksums=said, is_incomplete=is_incomplete)
-                    )
+                    if self._known.is_redacted(wanted.key):
+                        # Under our hands: these bytes came after the removal, or before it.
+                        await self._remove(record, "redacted meanwhile")
+                        return
+                    await self._record(present_record(record, info, is_incomplete=is_incomplete))
         except StoreError as error:
             await self._failed(record, error.error_class, str(error), error.retry_after_seconds)
         except NoSourceError as error:
@@ -272,6 +285,16 @@ class Mover:
         self, wanted: Wanted, event: ObjectWritten | None, *, may_wait: bool
     ) -> ObjectInfo:
         """Copy the bytes. Equal bytes that are there already are success."""
+        if self._known.lifted_number(wanted.key):
+            info = await self._removal.put_back(wanted)
+            info = info or await self._fetch(wanted, event, may_wait=may_wait)
+            await self._removal.forget(wanted.key)
+            return info
+        return await self._fetch(wanted, event, may_wait=may_wait)
+
+    async def _fetch(
+        self, wanted: Wanted, event: ObjectWritten | None, *, may_wait: bool
+    ) -> ObjectInfo:
         try:
             if event is not None and event.data is not None:
                 return await self._sources.put_inline(
@@ -290,52 +313,35 @@ class Mover:
         text: str,
         retry_after_seconds: float | None = None,
     ) -> None:
-        attempts = record.attempts + 1
-        verdict = next_try(
+        failed = failed_record(
+            record,
             error_class,
-            attempts,
-            _now_ms(),
+            text,
+            now_ms=_now_ms(),
             dice=random.random(),  # noqa: S311  jitter
             retry_after_seconds=retry_after_seconds,
         )
-        tried = replace(record, attempts=attempts)
-        if isinstance(verdict, GiveUp):
-            await self._park(tried, error_class, text)
-            return
-        LOGGER.info("%s: %s try %d: %s", self._identity.replica, record.key, attempts, text)
-        lasting = (CopyState.REDACTING, CopyState.CORRUPT)
-        state = record.state if record.state in lasting else CopyState.PENDING
-        await self._record(
-            replace(
-                fresh(tried, state),
-                next_try_at_ms=verdict.at_ms,
-                error_class=error_class,
-                error=text[:_ERROR_CHARS_MAX],
-            )
-        )
+        level = logging.ERROR if failed.state is CopyState.PARKED else logging.INFO
+        place = (self._identity.replica, record.key)
+        LOGGER.log(level, "%s: %s try %d: %s: %s", *place, failed.attempts, failed.state, text)
+        await self._record(failed)
 
     async def _park(
         self, record: CopyChanged, error_class: str, text: str, child: str | None = None
     ) -> None:
         LOGGER.error("%s: %s is parked: %s", self._identity.replica, record.key, text)
-        await self._record(
-            replace(
-                fresh(record, CopyState.PARKED),
-                error_class=error_class,
-                error=text[:_ERROR_CHARS_MAX],
-                waits_for=child,
-            )
-        )
+        await self._record(parked_record(record, error_class, text, child))
 
     async def _remove(self, record: CopyChanged, reason: str) -> None:
-        """Take the object away. `redacted` is written by the redaction's own second look."""
-        removing = fresh(record, CopyState.REDACTING)
+        """Take the object away, or look again, or purge it: whatever is due (removal.py)."""
         try:
-            await self._target.delete(ObjectKey(record.key))
+            found = await self._removal.step(record, self._known.decision(record.key), reason)
         except StoreError as error:
+            removing = fresh(record, CopyState.REDACTING)
             await self._failed(removing, error.error_class, str(error), error.retry_after_seconds)
             return
-        await self._record(replace(removing, error=reason[:_ERROR_CHARS_MAX]))
+        if found is not None:
+            await self._record(found)
 
     async def _record(self, record: CopyChanged) -> bool:
         """Write an outcome, after whatever is being handed over for the same key."""

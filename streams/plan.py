@@ -7,9 +7,12 @@ Pure: the same event, copy and rules always give the same plan. The mover carrie
     ObjectWritten                written here (origin)    Nothing: the event is the proof (R1)
     ObjectWritten                any state at all         Nothing: a repeated event
     ObjectWritten                redacted by decision     Remove: whatever came late
+    ObjectWritten, lifted        going or gone            CopyLater: bring it back
     ObjectWritten, small         none yet                 CopyNow
     ObjectWritten, large         none yet                 CopyLater: the durable lane
-    ObjectRedacted               anything                 Remove
+    ObjectRedacted               going or gone            Nothing: a repeated event
+    ObjectRedacted, lifted       anything                 Nothing: an older word than the lift
+    ObjectRedacted               anything else            Remove
 """
 
 from __future__ import annotations
@@ -55,13 +58,23 @@ def plan_object(
     replica: str,
     state: CopyState | None,
     is_redacted: bool,
+    is_lifted: bool = False,
 ) -> Plan:
-    """The plan for one event. `state` is the copy's on this replica, None when it has none."""
+    """The plan for one event. `state` is the copy's on this replica, None when it has none.
+
+    `is_lifted`: a redaction of the key, of the event's own number or a later one, was taken back.
+    """
+    is_going = state in (CopyState.REDACTING, CopyState.REDACTED)
     if isinstance(event, ObjectRedacted):
+        # What is going goes on by its own record; what is gone stays so.
+        if is_going or (is_lifted and not is_redacted):
+            return Nothing()
         return Remove(event.reason)
     if is_redacted:
         # A gateway that was frozen may append after the redaction; the decision wins.
         return Remove("redacted before this write was folded")
+    if is_lifted and is_going:
+        return CopyLater()
     if event.origin == replica:
         return Nothing()
     if state is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tidestore.connectors.store import ObjectInfo
 from tidestore.schemas.checksums import Checksums, checksums_from, checksums_text
 from tidestore.schemas.events import CopyChanged, CopyState, ObjectWritten
 from tidestore.schemas.objects import ObjectKey, Sha256
@@ -82,6 +83,13 @@ def fresh(record: CopyChanged, state: CopyState) -> CopyChanged:
         waits_count=0,
         is_incomplete=False,
     )
+
+
+def present_record(record: CopyChanged, info: ObjectInfo, *, is_incomplete: bool) -> CopyChanged:
+    """The record of a copy that is there, with what its store says of the bytes."""
+    said = ",".join(f"{name}:{hex_}" for name, hex_ in sorted(info.checksums.items()))
+    present = fresh(record, CopyState.PRESENT)
+    return replace(present, checksums=said, is_incomplete=is_incomplete)
 
 
 def sums_of(event: ObjectWritten) -> Checksums:

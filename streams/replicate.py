@@ -42,6 +42,7 @@ from tidestore.streams.patience import Patience
 from tidestore.streams.prices import Place
 from tidestore.streams.reads import Reads
 from tidestore.streams.records import Identity
+from tidestore.streams.removal import Removal
 from tidestore.streams.scrub_timer import ScrubTimer
 from tidestore.streams.settings import WorkerSettings
 from tidestore.streams.sources import Sources
@@ -96,7 +97,8 @@ class ReplicateWorker:
         sources = self._sources(stores)
         patience = Patience(sources.asking, self._wake)
         self._stack.push_async_callback(patience.close)
-        mover = Mover(identity, target, sources, writer, self._holdings, known, patience)
+        removal = Removal(target, look_seconds=settings.second_look_seconds)
+        mover = Mover(identity, target, sources, writer, self._holdings, known, patience, removal)
         self._intake = Intake(
             mover,
             self._holdings,

@@ -66,6 +66,9 @@ class WorkerSettings:
     sources: SourceSettings = field(default_factory=SourceSettings)
     # Seals records that are kept on the replica: their owner must not read them (keeping.py).
     seal_key: Secret = field(default_factory=lambda: Secret(""))
+    # After a removal the replica is looked at again: longer than any request lives (60 s at most
+    # without a byte, connecting included), so that none that was under way can come after it.
+    second_look_seconds: float = 120.0
     # Large objects at once: two keep both ends busy; more only cost memory (design section 7).
     large_in_flight: int = 2
     scrub: ScrubSettings = field(default_factory=ScrubSettings)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from tidestore.connectors.view import View
 from tidestore.schemas.events import CopyChanged, CopyState
 from tidestore.streams.copies import CopiesQueries
+from tidestore.streams.decisions import Decision
 
 # When to look for memories that the view has caught up with. Bounds the dict: the view follows at
 # thousands of records a second.
@@ -59,11 +60,26 @@ class KnownStates:
             if (memory := self._recent.get(key)) is not None and not self._is_folded(memory)
         }
         asked = [key for key in keys if key not in fresh]
-        return {**self._queries.states(asked), **fresh}
+        found = {**self._queries.states(asked), **fresh}
+        for key, state in found.items():
+            # What was lifted is coming back: nothing that refers to it may pass it by (R5).
+            if state is CopyState.REDACTED and self.lifted_number(key):
+                found[key] = CopyState.PENDING
+        return found
+
+    def decision(self, key: str) -> Decision | None:
+        """What was decided about a key; None when nothing ever was."""
+        return self._queries.decision(key)
 
     def is_redacted(self, key: str) -> bool:
         """Whether a redaction covers the key."""
-        return self._queries.is_redacted(key)
+        decision = self._queries.decision(key)
+        return decision is not None and decision.is_redacted
+
+    def lifted_number(self, key: str) -> int:
+        """The number of the key's redaction that was taken back; 0 when none was, or one stands."""
+        decision = self._queries.decision(key)
+        return 0 if decision is None or decision.is_redacted else decision.lifted_number
 
     def _is_folded(self, memory: tuple[CopyChanged, int, int]) -> bool:
         _, partition, offset = memory

@@ -37,6 +37,8 @@ from tidestore.local.servers import is_ready
 from tidestore.schemas.objects import Version, version_of
 
 TOKEN = "test-token"
+# Of somebody who may redact, too.
+ADMIN_TOKEN = "admin-token"
 PARTITIONS = 4
 ARRIVAL_SECONDS = 40.0
 
@@ -71,12 +73,14 @@ class World:
         places = {url.split("?")[0] for url, _ in self.replicas.values()}
         assert len(places) == len(self.replicas), "each replica has a bucket of its own"
         digest = hashlib.sha256(TOKEN.encode()).hexdigest()
+        admin = hashlib.sha256(ADMIN_TOKEN.encode()).hexdigest()
         lines = [
             f'origin = "{self.origin}"\ndata_folder = "views"',
             f'[kafka]\nbootstrap = "{self.kafka.bootstrap}"\ntopic_prefix = "{self.prefix}"',
             f"partitions = {PARTITIONS}\nreplication = 1\nunclean_stops = {self.unclean_stops}",
             f"generation = {self.generation}",
-            f'[gateway]\nport = 1\ntokens = {{ tester = "{digest}" }}',
+            f'[gateway]\nport = 1\ntokens = {{ tester = "{digest}", admin = "{admin}" }}',
+            'admins = ["admin"]',
             '[hooks]\nseal_key = "plain:seal"\nnetworks = ["127.0.0.0/8"]',
         ]
         if self.settings:

@@ -13,6 +13,7 @@ from tidestore import __version__
 from tidestore.api.openapi.operating import operating_paths
 from tidestore.api.openapi.parts import Bounds, Json
 from tidestore.api.openapi.reading import reading_paths
+from tidestore.api.openapi.redacting import redacting_paths
 from tidestore.api.openapi.schemas import schemas
 from tidestore.api.openapi.scrubbing import scrubbing_paths
 from tidestore.api.openapi.service import service_paths
@@ -40,7 +41,7 @@ def openapi_document(settings: GatewaySettings) -> Json:
     )
     paths = {**writing_paths(bounds), **service_paths(), **operating_paths(bounds)}
     paths |= scrubbing_paths()
-    for path, operations in reading_paths(bounds).items():
+    for path, operations in [*reading_paths(bounds).items(), *redacting_paths().items()]:
         paths.setdefault(path, {}).update(operations)
     return {
         "openapi": "3.1.0",
@@ -54,6 +55,7 @@ def openapi_document(settings: GatewaySettings) -> Json:
         "tags": [
             {"name": "write", "description": "Producers: blobs, files, bundles, collections."},
             {"name": "read", "description": "Consumers: bytes, manifests, listings, copies."},
+            {"name": "redact", "description": "Administrators: what must go away."},
             {"name": "hooks", "description": "Webhooks for what happens to objects."},
             {
                 "name": "operate",

@@ -154,8 +154,13 @@ PROBLEMS: Final[dict[int, Json]] = {
         "Retry-After",
     ),
     408: _problem("`stalled`: no byte of the body came for a minute."),
-    409: _problem("`conflict`: the key holds other content; nothing was changed."),
-    410: _problem("`redacted`: gone for ever, with the reason."),
+    409: _problem(
+        "`conflict`: the key holds other content; nothing was changed. `preview_changed`: the "
+        "token is not of what would be done now. `not_redacted`, `grace_over`: nothing to lift."
+    ),
+    410: _problem(
+        "`redacted`: gone for ever, with the reason; for /copies with `receipts` of the replicas."
+    ),
     412: _problem("`precondition_failed`: If-Match names another content."),
     413: _problem("`too_large`, `too_many` or `record_too_large`: nothing was stored."),
     415: _problem("`content_encoding`: send the bytes as they are to be stored."),

@@ -16,6 +16,7 @@ from tidestore.api.openapi.parts import (
     record,
     ref,
 )
+from tidestore.api.openapi.redacting import redacting_schemas
 from tidestore.api.openapi.scrubbing import scrub_members, scrubbing_schemas
 from tidestore.schemas.events import CopyState, TaskState
 from tidestore.schemas.manifests import (
@@ -66,6 +67,7 @@ def schemas() -> Json:
         **_read(),
         **_hooks(),
         **operating_schemas(_MOMENT),
+        **redacting_schemas(_MOMENT),
         **scrubbing_schemas(_MOMENT),
         **_registry(),
     }

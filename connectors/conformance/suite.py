@@ -336,3 +336,12 @@ class StoreContract:
         await put(store, key_of(1), b"kept")
         await store.open()
         assert await read_all(store, key_of(1)) == b"kept"
+
+    async def test_erasing_says_what_it_found_and_leaves_nothing(self, store: ObjectStore) -> None:
+        await put(store, key_of(1), b"gone")
+        await put(store, key_of(2), b"kept")
+        assert await store.erase(key_of(1)) >= 1
+        assert await is_absent(store, key_of(1))
+        assert await store.erase(key_of(1)) == 0
+        assert await read_all(store, key_of(2)) == b"kept"
+        await put(store, key_of(1), b"free again")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from tidestore.schemas.events import (
+    AuditRecorded,
     ChangeAnnounced,
     CopyChanged,
     CopyPlace,
@@ -73,6 +74,25 @@ SAMPLES: Final[dict[str, Event]] = {
         decided_at_ms=_MS + 2,
         purge_after_ms=_MS + 86_400_000,
         released_to=None,
+    ),
+    "redaction_decided.v2": RedactionDecided(
+        target=_BLOB,
+        number=5,
+        reason="withdrawn: Größe",
+        decided_by="root",
+        decided_at_ms=_MS + 4,
+        purge_after_ms=_MS + 604_800_000,
+        released_to=f"open/blobs/{_SHA256}",
+        because_of=_FILE,
+    ),
+    "audit_recorded.v1": AuditRecorded(
+        actor="Zoë",
+        action="redact",
+        target=f"public/bundles/{_UUID}",
+        reason="同意の撤回",
+        request_id="req-9",
+        recorded_at_ms=_MS + 5,
+        details='{"keys": 2}',
     ),
     "redaction_lifted.v1": RedactionLifted(
         target=_BLOB, number=4, lifted_by="admin", lifted_at_ms=_MS + 3

@@ -47,7 +47,11 @@ def http_world(
     folder = tmp_path_factory.mktemp("http-world")
     found = TwoDatasets(folder, kafka, _replicas(servers, folder), "aws")
     # Leases are short so that a take-over is seen soon; tasks begin at what takes no time to send.
-    found.settings = {"task_lease_seconds": 2.5, "task_bytes_min": 1024 * 1024}
+    found.settings = {
+        "task_lease_seconds": 2.5,
+        "task_bytes_min": 1024 * 1024,
+        "second_look_seconds": 1.0,
+    }
     found.extra_toml = throttle.staging_toml
     found.environ = {"TIDESTORE_LOG_FORMAT": "json"}
     found.start(gateways=2)

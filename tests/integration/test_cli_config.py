@@ -32,7 +32,7 @@ url = "file:///nowhere"
         (GOOD.replace("file:", "ftp:"), "replica url", "one of "),
         (GOOD.replace('origin = "a"', 'origin = "b"'), "origin", "none of the replicas: a"),
         (GOOD + '[[replicas]]\nname = "a"\nurl = "memory://"\n', "replicas", "its own"),
-        (GOOD + "[gateway]\nports = 1\n", "gateway", "known are host, port, tokens"),
+        (GOOD + "[gateway]\nports = 1\n", "gateway", "known are admins, host, port, tokens"),
         (GOOD + '[gateway]\nport = "x"\n', "gateway.port", "whole number"),
         (GOOD + '[gateway]\ntokens = { me = "clear" }\n', "gateway.tokens.me", "sha256"),
         (GOOD + '[hooks]\nseal_key = "secret"\n', "hooks.seal_key", "env:NAME"),

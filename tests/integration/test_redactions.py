@@ -114,7 +114,9 @@ async def test_a_write_that_comes_after_its_redaction_stays_gone(make_world: Wor
         await world.until_present(client, [behind], "onprem")
     assert not place_of(world, key).exists()
     states = [record.event for record in world.records("copies.onprem.1") if record.key == key]
-    assert {state.state.value for state in states} == {"redacting"}  # type: ignore[union-attr]
+    said = {state.state.value for state in states}  # type: ignore[union-attr]
+    assert said <= {"redacting", "redacted"}
+    assert said, "a receipt although it never was here"
 
 
 async def put_behind(world: World, key: str) -> str:

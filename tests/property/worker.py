@@ -20,6 +20,7 @@ from tidestore.streams.lanes import Lanes
 from tidestore.streams.mover import Mover
 from tidestore.streams.patience import Patience
 from tidestore.streams.records import Identity
+from tidestore.streams.removal import Removal
 from tidestore.streams.sources import Sources
 from tidestore.streams.states import KnownStates
 
@@ -67,8 +68,9 @@ class Worker:
         stores = Sources(asking, copies_in_flight=4, copy_bytes_in_flight=10_000, large_in_flight=2)
         patience = Patience(asking, lambda _: None)
         self.mover = Mover(
-            identity, target, stores, self.writer, self.holdings, self.known, patience
-        )
+            identity, target, stores, self.writer, self.holdings, self.known, patience,
+            Removal(target, look_seconds=1.0),
+        )  # fmt: skip
         self.intake = Intake(
             self.mover, self.holdings, self.writer, poison_topic=None, name=self.name,
             seek=self._seek,

@@ -54,13 +54,45 @@ def test_a_small_object_is_copied_at_once_and_a_large_one_later() -> None:
     assert _plan(replace(_LARGE, data=b"it came with the event")) == CopyNow()
 
 
+_GOING = (CopyState.REDACTING, CopyState.REDACTED)
+
+
 @pytest.mark.parametrize("replica", ["aws", "onprem"])
-@pytest.mark.parametrize("state", [None, *CopyState])
+@pytest.mark.parametrize("state", [None, *(state for state in CopyState if state not in _GOING)])
 def test_a_redaction_removes_in_every_state(replica: str, state: CopyState | None) -> None:
     """Goal: a redaction wins. Method: its event on the origin and elsewhere, in all states."""
     for is_redacted in (True, False):
         plan = _plan(_REDACTED, replica=replica, state=state, is_redacted=is_redacted)
         assert plan == Remove("consent")
+
+
+@pytest.mark.parametrize("state", _GOING)
+def test_a_repeated_redaction_changes_nothing(state: CopyState) -> None:
+    """Goal: a receipt stays a receipt. Method: the event again, while it goes and when it is gone.
+
+    It once turned `redacted` back into `redacting`.
+    """
+    for is_redacted in (True, False):
+        assert _plan(_REDACTED, state=state, is_redacted=is_redacted) == Nothing()
+
+
+@pytest.mark.parametrize("replica", ["aws", "onprem"])
+def test_what_is_lifted_comes_back_also_at_the_origin(replica: str) -> None:
+    """Goal: a lift is the newer word. Method: the write again, and the old ObjectRedacted again."""
+    for state in _GOING:
+        plan = plan_object(
+            written(), replica=replica, state=state, is_redacted=False, is_lifted=True
+        )
+        assert plan == CopyLater()
+    for present in (None, CopyState.PRESENT):
+        plan = plan_object(
+            _REDACTED, replica=replica, state=present, is_redacted=False, is_lifted=True
+        )
+        assert plan == Nothing()
+        plan = plan_object(
+            _REDACTED, replica=replica, state=present, is_redacted=True, is_lifted=True
+        )
+        assert plan == Remove("consent"), "redacted again after the lift"
 
 
 @pytest.mark.parametrize("replica", ["aws", "onprem"])

@@ -92,7 +92,7 @@ def test_log_copies_and_changes_have_one_partition_count() -> None:
     specs = _specs()
     for name in ("log", "copies.aws.1", "copies.gcp.4", "changes.public", "cursors"):
         assert specs[name].partitions == 7
-    for name in ("redactions", "replicas", "hooks", "tasks", "retries", "poison"):
+    for name in ("redactions", "replicas", "hooks", "tasks", "retries", "poison", "audit"):
         assert specs[name].partitions == 1
 
 
@@ -125,7 +125,8 @@ def test_only_history_is_deleted_by_age() -> None:
     deleted = {
         name for name, spec in _specs().items() if spec.settings["cleanup.policy"] == "delete"
     }
-    assert deleted == {"deliveries", "poison"}
+    assert deleted == {"deliveries", "poison", "audit"}
+    assert _specs()["audit"].settings["retention.ms"] == "-1", "for ever"
     assert _specs()["poison"].settings["retention.ms"] == str(30 * DAY_MS)
 
 

@@ -90,9 +90,9 @@ class Client:
         """POST a JSON document; raises ClientError."""
         return await self._json("POST", path, parameters, None, document)
 
-    async def delete(self, path: str, **parameters: Any) -> dict[str, Any]:
-        """DELETE; raises ClientError."""
-        return await self._json("DELETE", path, parameters)
+    async def delete(self, path: str, *, document: Any = None, **parameters: Any) -> dict[str, Any]:
+        """DELETE, with a JSON document if one is given; raises ClientError."""
+        return await self._json("DELETE", path, parameters, None, document)
 
     async def pages(
         self, path: str, limit: int = 1000, **parameters: Any

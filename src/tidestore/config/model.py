@@ -46,6 +46,7 @@ class Config:
     host: str
     port: int
     tokens: dict[str, str]
+    admins: tuple[str, ...]
     seal_key: Secret
     hook_networks: tuple[str, ...]
     staging: tuple[StagingEntry, ...]
@@ -68,6 +69,7 @@ class Config:
             host=self.host,
             port=self.port if port is None else port,
             tokens=self.tokens,
+            admins=self.admins,
             datasets=self.datasets,
             staging=self.staging,
             limits=self.limits,
@@ -94,6 +96,7 @@ class Config:
             scrub=self.scrub,
             sources=self.sources,
             seal_key=self.seal_key,
+            second_look_seconds=self.limits.second_look_seconds,
         )
 
     def feeds(self, worker_id: str = "0") -> FeedsSettings:

@@ -37,7 +37,7 @@ _KNOWN: Final = {
         "bootstrap", "topic_prefix", "partitions", "generation", "replication", "replay_hours",
         "redaction_hours", "security", "password", "unclean_stops",
     },
-    "gateway": {"host", "port", "tokens"},
+    "gateway": {"host", "port", "tokens", "admins"},
     "replicas": {"name", "url", "incarnation", "credentials"},
     "staging": {"name", "url", "credentials"},
     "hooks": {"seal_key", "networks"},
@@ -163,6 +163,7 @@ def _config(reader: _Reader) -> Config:
         host=reader.text(gateway, "host", "gateway", "127.0.0.1"),
         port=reader.number(gateway, "port", "gateway", 8080),
         tokens=_tokens(reader, gateway),
+        admins=_admins(reader, gateway),
         seal_key=reader.secret(hooks["seal_key"], "hooks.seal_key")
         if "seal_key" in hooks
         else Secret(""),
@@ -235,6 +236,16 @@ def _tokens(reader: _Reader, gateway: dict[str, Any]) -> dict[str, str]:
             raise reader.fail(f"gateway.tokens.{name}", "must be the sha256 of the token, in hex")
         tokens[digest.lower()] = str(name)
     return tokens
+
+
+def _admins(reader: _Reader, gateway: dict[str, Any]) -> tuple[str, ...]:
+    found, known = gateway.get("admins", []), gateway.get("tokens", {})
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise reader.fail("gateway.admins", "must be a list of names")
+    for name in found:
+        if name not in known:
+            raise reader.fail("gateway.admins", f"{name!r} has no token; add it to gateway.tokens")
+    return tuple(found)
 
 
 def _networks(reader: _Reader, hooks: dict[str, Any]) -> tuple[str, ...]:

@@ -321,6 +321,7 @@ class Stack:
             f'[kafka]\nbootstrap = "127.0.0.1:{ports["broker"]}"\npartitions = {PARTITIONS}',
             f"replication = 1\nunclean_stops = {self.state['unclean_stops']}",
             f'[gateway]\nport = {ports["gateway"]}\ntokens = {{ local = "{digest}" }}',
+            'admins = ["local"]',
             '[hooks]\nseal_key = "file:secrets/seal_key"\nnetworks = ["127.0.0.0/8", "::1/128"]',
             '[scrub]\nsigning_key = "file:secrets/signing_key"',
         ]

@@ -1,0 +1,32 @@
+"""How tests redact: as the admin does, and as a gateway that died leaves it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tests.http_calls import Answer, Calls
+from tests.world import ADMIN_TOKEN, PARTITIONS, World
+from tidestore.connectors.log import LogWriter
+from tidestore.schemas.events import ObjectWritten, RedactionDecided, RedactionLifted
+from tidestore.schemas.topics import partition_of
+
+REASON: Final = "consent withdrawn: 同意の撤回"
+
+
+async def redact(calls: Calls, path: str, **more: Any) -> Answer:
+    """DELETE as the admin; `document` holds a reason unless told otherwise."""
+    more.setdefault("document", {"reason": REASON})
+    return await calls("DELETE", path, token=ADMIN_TOKEN, **more)
+
+
+async def append(world: World, *events: RedactionDecided | RedactionLifted | ObjectWritten) -> None:
+    """Append what a gateway that died, or was frozen, leaves."""
+    writer = LogWriter(world.kafka_settings)
+    await writer.start()
+    for event in events:
+        if isinstance(event, (RedactionDecided, RedactionLifted)):
+            await writer.append(f"{world.prefix}redactions", 0, event.target, event)
+        else:
+            partition = partition_of(event.key, PARTITIONS)
+            await writer.append(f"{world.prefix}log", partition, event.key, event)
+    await writer.stop()
