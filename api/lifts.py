@@ -23,7 +23,7 @@ from tidestore.api.problems import Problem
 from tidestore.api.redaction_lookup import Redaction, Redactions
 from tidestore.api.redaction_tables import targets_of
 from tidestore.api.redactions import REDACTOR, reason_of
-from tidestore.schemas.events import AuditRecorded
+from tidestore.schemas.audit import AuditRecorded
 from tidestore.schemas.objects import MalformedError
 
 TARGET_CHARS_MAX: Final = 200

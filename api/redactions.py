@@ -34,7 +34,7 @@ from tidestore.api.redaction_preview import (
     preview_of,
 )
 from tidestore.api.redactor import Redactor
-from tidestore.schemas.events import AuditRecorded
+from tidestore.schemas.audit import AuditRecorded
 from tidestore.schemas.objects import (
     DatasetName,
     Kind,

@@ -28,8 +28,8 @@ from tidestore.api.redaction_tables import LIFT, REDACT
 from tidestore.connectors.kafka import KafkaSettings, LogError
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.tail import read_record
+from tidestore.schemas.audit import AuditRecorded
 from tidestore.schemas.events import (
-    AuditRecorded,
     ObjectRedacted,
     ObjectWritten,
     RedactionDecided,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from tidestore.schemas.audit import AuditRecorded
 from tidestore.schemas.events import (
-    AuditRecorded,
     ChangeAnnounced,
     CopyChanged,
     CopyPlace,

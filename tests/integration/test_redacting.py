@@ -10,8 +10,8 @@ import pytest
 from tests.http_calls import Calls, sha256_of
 from tests.integration.redacting import REASON, append, redact
 from tests.world import World, new_uuid, new_version, random_body
+from tidestore.schemas.audit import AuditRecorded
 from tidestore.schemas.events import (
-    AuditRecorded,
     ObjectRedacted,
     ObjectWritten,
     RedactionDecided,
