@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 from tests.conftest import Servers, WorldMaker
-from tests.integration.commands import COMMAND, check_refusal, environ, lines, run
+from tests.integration.commands import COMMAND, environ, lines, run
 from tests.servers.kafka import TestKafka
 from tests.servers.processes import Process
 from tests.servers.receiver import Receiver, hook
 from tests.world import World, new_uuid, new_version, random_body, replica_on
 
+from tidestore.api.recovery.run import RecoveryRefusedError, RecoverySettings, recover
 from tidestore.client import Client, ClientError
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
@@ -93,10 +94,16 @@ def lose_everything_else(world: World, broker: TestKafka, servers: Servers) -> N
     world.replicas |= {"aws": replica_on(aws, "aws"), "gcp": replica_on(gcp, "gcp")}
 
 
-def refusal(world: World) -> str:
-    """Run it; what it says when it refuses."""
-    done = run(world.folder, environ(None, world.folder), *command(world))
-    return check_refusal(done)
+def settings(world: World) -> RecoverySettings:
+    """What the command tells a recovery."""
+    found = world.config()
+    onprem = next(item for item in found.replicas if item.name == "onprem")
+    return RecoverySettings(
+        kafka=found.kafka, topics=found.topics, name=onprem.name, address=onprem.address,
+        replicas=tuple((item.name, item.incarnation) for item in found.replicas),
+        origin=found.origin, datasets=found.datasets, data_folder=found.data_folder,
+        seal_key=found.seal_key, limits=found.limits,
+    )  # fmt: skip
 
 
 def recover_with_a_kill(world: World, written: set[str]) -> dict[str, Any]:
@@ -175,7 +182,8 @@ async def test_a_new_log_comes_from_one_surviving_replica_alone(
                     return bool(receiver.events(new))
 
                 await world.until(has_rung)
-            assert "is not empty" in refusal(world)
+            with pytest.raises(RecoveryRefusedError, match="is not empty"):
+                await recover(settings(world), lambda *_: None)
     finally:
         world.stop()
         broker.process.end()

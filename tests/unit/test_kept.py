@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,6 +17,7 @@ from tidestore.api.recovery.state import KeptState, read_state, restore_state
 from tidestore.connectors.credentials import Secret
 from tidestore.connectors.memory import MemoryStore
 from tidestore.connectors.sealing import RecordSeal
+from tidestore.connectors.view import Folded, View
 from tidestore.schemas.checksums import checksums_of
 from tidestore.schemas.codec import encode
 from tidestore.schemas.events import (
@@ -23,9 +28,10 @@ from tidestore.schemas.events import (
     RedactionDecided,
     RedactionLifted,
 )
-from tidestore.schemas.kept import Kept, kept_bytes, kept_key, newest_of, read_kept
-from tidestore.schemas.objects import MalformedError
+from tidestore.schemas.kept import KEPT_PREFIX, Kept, kept_bytes, kept_key, newest_of, read_kept
+from tidestore.schemas.objects import MalformedError, ObjectKey
 from tidestore.schemas.topics import ORIGIN_KEY
+from tidestore.streams.keeping import Keeper, KeptFold
 
 SEAL = RecordSeal(Secret("a key"))
 HOOK = HookSaved(
@@ -168,3 +174,64 @@ async def test_what_cannot_be_read_is_named() -> None:
     state = await read_state(store, RecordSeal(Secret("b")), findings)
     assert [key for key, _ in findings.wrong["unreadable records"]] == ["hooks/7"]
     assert list(state.redactions) == ["a"]
+
+
+class Rows:
+    """What a keeper needs of a view: the real fold's tables, filled by hand."""
+
+    refolds = 0
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect(":memory:")
+        self._db.row_factory = sqlite3.Row
+        self._fold = KeptFold({"t.hooks": "hooks", "t.replicas": "replicas"}, lambda: None)
+        self._fold.create(self._db)
+
+    def fold(self, topic: str, key: str, event: Event, offset: int) -> None:
+        """One record more."""
+        self._fold.fold(self._db, [Folded(topic, 0, offset, key, event, 1_000 + offset)])
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """See View."""
+        return self._db.execute(sql, parameters).fetchall()
+
+
+async def keep(store: MemoryStore, rows: Rows, seal: RecordSeal = SEAL) -> set[str]:
+    """One keeper from its start until it rests; what lies on the replica then."""
+    keeper = Keeper(store, cast("View", rows), 1, seal)
+    task = asyncio.create_task(keeper.run())
+    for _ in range(200):  # turns of the loop: nothing here waits for anything else
+        await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return {info.key async for info in store.list(KEPT_PREFIX)}
+
+
+async def test_a_keeper_that_starts_again_writes_what_lacks_and_nothing_twice() -> None:
+    """Goal: killed at any point, nothing is owed for ever.
+
+    Method: keep, start anew with a record changed, one new and one that was lost on the replica.
+    """
+    store, rows = MemoryStore("onprem"), Rows()
+    rows.fold("t.replicas", ORIGIN_KEY, OriginChosen("aws", 1, 1), 0)
+    rows.fold("t.hooks", "7", HOOK, 0)
+    first = await keep(store, rows)
+    assert len(first) == 2
+    assert await keep(store, rows) == first
+    await store.delete(ObjectKey(min(first)))
+    rows.fold("t.replicas", ORIGIN_KEY, OriginChosen("gcp", 2, 1), 1)
+    second = await keep(store, rows)
+    assert second > first
+    assert len(second) == 3
+    state = await read_state(store, SEAL, Findings("onprem", 2))
+    assert state.events == {
+        "hooks": {"7": HOOK}, "replicas": {ORIGIN_KEY: OriginChosen("gcp", 2, 1)}
+    }  # fmt: skip
+
+
+async def test_no_hook_is_kept_in_clear() -> None:
+    """Goal: without a key nothing readable is written. Method: a store that has none."""
+    store, rows = MemoryStore("onprem"), Rows()
+    rows.fold("t.hooks", "7", HOOK, 0)
+    assert await keep(store, rows, RecordSeal(Secret(""))) == set()
