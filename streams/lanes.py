@@ -12,6 +12,7 @@ everything at any time; they find it again in the view. None of them touches the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Coroutine
@@ -102,10 +103,11 @@ class Lanes:
                 self._start_woken()
                 self._start_asked()
                 wait_seconds = self._start_due()
-                try:
-                    await asyncio.wait_for(self._news.wait(), wait_seconds)
-                except TimeoutError:
-                    continue
+                # Not wait_for: in Python 3.11 that swallows a cancellation which comes together
+                # with the news, and whoever ends this worker would wait for ever.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_seconds):
+                        await self._news.wait()
         finally:
             for task in [*self._tasks.values(), *self._resending]:
                 task.cancel()

@@ -156,6 +156,8 @@ class Mender:
             error_class=finding.kind,
             error=finding.detail[:_TEXT_CHARS_MAX],
             is_incomplete=record.is_incomplete,
+            # The log's, all of them: the record of a present copy has only what its store said.
+            checksums=finding.checksums,
         )
         LOGGER.warning("%s: %s is %s", self._identity.replica, finding.key, finding.kind)
         if await self._mover._record(suspect):

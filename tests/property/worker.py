@@ -15,8 +15,10 @@ from tidestore.connectors.view_tables import ViewTables
 from tidestore.schemas.events import CopyChanged
 from tidestore.streams.asking import Asking
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
+from tidestore.streams.findings_view import FindingsQueries
 from tidestore.streams.intake import Intake
 from tidestore.streams.lanes import Lanes
+from tidestore.streams.mending import Mender
 from tidestore.streams.mover import Mover
 from tidestore.streams.patience import Patience
 from tidestore.streams.records import Identity
@@ -28,6 +30,7 @@ LOG = "log"
 REDACTIONS = "redactions"
 COPIES = "copies.onprem.1"
 RETRIES = "retries"
+FINDINGS = "findings"
 
 
 class Worker:
@@ -61,7 +64,7 @@ class Worker:
         identity = Identity(target.name, 1, COPIES, self._log.partitions)
         self.writer = MemoryWriter(self._log)
         fold = CopiesFold(COPIES, self._later)
-        self.view = MemoryView(self._log, fold, [REDACTIONS, RETRIES, COPIES], tables)
+        self.view = MemoryView(self._log, fold, [REDACTIONS, RETRIES, FINDINGS, COPIES], tables)
         self.known = KnownStates(self.view, COPIES)
         self.holdings = Holdings(self.writer, self.view, COPIES, self.name, self._held)
         asking = Asking(target.name, {store.name: store for store in [target, *others]})
@@ -76,8 +79,12 @@ class Worker:
             seek=self._seek,
         )  # fmt: skip
         self.lanes = Lanes(COPIES, self.mover, CopiesQueries(self.view), self.known, self.holdings)
+        self.mender = Mender(
+            identity, target, stores, self.mover, self.known, self.holdings,
+            FindingsQueries(self.view, identity.replica, identity.incarnation),
+        )  # fmt: skip
         self._feed: asyncio.Queue[tuple[int, int, bytes, bytes]] = asyncio.Queue()
-        for work in (self.lanes.run(), self.intake.run(), self._agent()):
+        for work in (self.lanes.run(), self.mender.run(), self.intake.run(), self._agent()):
             self.start(work)
 
     def start(self, work: Coroutine[Any, Any, object]) -> None:
@@ -131,10 +138,15 @@ class Worker:
         # The view's thread hands notes to the loop; they come after the fold, in order.
         context = contextvars.copy_context()
         context.run(OWNER.set, self.name)
-        self._loop.call_soon(lambda: self.lanes.notice(notes), context=context)
+        self._loop.call_soon(lambda: self._notice(notes), context=context)
+
+    def _notice(self, notes: FoldNotes) -> None:
+        self.lanes.notice(notes)
+        self.mender.notice(notes)
 
     async def _held(self, partition: int) -> None:
         await self.lanes.held(partition)
+        await self.mender.held(partition)
 
     async def _seek(self, partition: int, offset: int) -> None:
         self.delivered[partition] = offset
