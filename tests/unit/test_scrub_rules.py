@@ -159,7 +159,9 @@ def test_reading_back_goes_on_where_it_stood_and_finds_rot_of_the_same_size(
 def test_what_is_due_is_told_by_what_was_published() -> None:
     """Goal: a restart neither repeats nor puts off. Method: at the moment, before it, and off."""
     assert is_comparison_due(None, 24, 5)
-    last = ScrubReported("s", "onprem", 1, "equal", "1:0", 0, 1_000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    last = ScrubReported(
+        "s", "onprem", 1, "equal", "1:0", 0, 1_000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    )
     assert not is_comparison_due(last, 24, 1_000 + _DAY_MS - 1)
     assert is_comparison_due(last, 24, 1_000 + _DAY_MS)
     assert not is_comparison_due(None, 0, 5)
