@@ -24,7 +24,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import obstore
 from azure.core.exceptions import AzureError
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobClient, ContainerClient
@@ -33,7 +32,7 @@ from obstore.store import AzureStore as ObstoreAzure
 from tidestore.connectors import azure_erase
 from tidestore.connectors.azure_access import AzureAccess, LargeBodyTransport
 from tidestore.connectors.azure_errors import AZURE_ERRORS, translate_azure, translate_obstore
-from tidestore.connectors.azure_upload import OBJECT_BYTES_MAX, BlockUpload, condition_of
+from tidestore.connectors.azure_upload import BlockUpload, condition_of
 from tidestore.connectors.credentials import StoreAddress
 from tidestore.connectors.errors import (
     BucketMissingError,
@@ -42,13 +41,13 @@ from tidestore.connectors.errors import (
     StoreUnreachableError,
     UnsupportedError,
 )
+from tidestore.connectors.obstore_reads import ObstoreReader
+from tidestore.connectors.parts import AZURE_LIMITS, largest_object
 from tidestore.connectors.store import (
-    CHUNK_BYTES,
     ByteSource,
     ByteStream,
     Capabilities,
     ObjectInfo,
-    no_chunks,
 )
 from tidestore.schemas.checksums import Checksums
 from tidestore.schemas.objects import ObjectKey
@@ -58,7 +57,7 @@ AZURE_CAPABILITIES = Capabilities(
     # Anonymous reading is granted to a whole container, never to a prefix of it: opening the public
     # dataset would open the controlled ones beside it.
     public_read=False,
-    object_bytes_max=OBJECT_BYTES_MAX,
+    object_bytes_max=largest_object(AZURE_LIMITS),
 )
 CAPABILITY_SETS = {"": AZURE_CAPABILITIES, "azurite": AZURE_CAPABILITIES}
 
@@ -81,7 +80,8 @@ class AzureStore:
         if not self._access.signs_links:
             self._capabilities = replace(self._capabilities, presign=False, presign_overrides=False)
         self._prefix = f"{address.prefix}/" if address.prefix else ""
-        self._bytes = self._new_obstore()
+        reads = self._new_obstore()
+        self._reader = ObstoreReader(name, reads, translate_obstore, self._info_of_meta)
         self._client = ContainerClient(
             self._access.endpoint,
             address.bucket,
@@ -153,21 +153,7 @@ class AzureStore:
 
     async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore."""
-        if length == 0:
-            return ByteStream(await self.head(key), no_chunks())
-        options: Any = {}
-        if length is not None:
-            options["range"] = (start, start + length)
-        elif start:
-            options["range"] = {"offset": start}
-        try:
-            result = await obstore.get_async(self._bytes, key, options=options or None)
-        except Exception as error:
-            raise translate_obstore("get", self._name, key, error) from error
-        meta = result.meta
-        info = self.info(key, meta["size"], meta.get("e_tag"), "get", moment=meta["last_modified"])
-        first, last = result.range
-        return ByteStream(info, self._read(key, result, last - first))
+        return await self._reader.get(key, start=start, length=length)
 
     async def head(self, key: ObjectKey) -> ObjectInfo:
         """See ObjectStore."""
@@ -282,21 +268,14 @@ class AzureStore:
             checksums={"md5": md5} if md5 else {},
         )
 
+    def _info_of_meta(self, operation: str, key: ObjectKey, meta: Any) -> ObjectInfo:
+        etag, moment = meta.get("e_tag"), meta["last_modified"]
+        return self.info(key, meta["size"], etag, operation, moment=moment)
+
     def _info_of(self, operation: str, key: ObjectKey, found: Any) -> ObjectInfo:
         md5 = found.content_settings.content_md5
         digest, moment = bytes(md5).hex() if md5 else "", found.last_modified
         return self.info(key, found.size, found.etag, operation, md5=digest, moment=moment)
-
-    async def _read(self, key: ObjectKey, result: Any, length: int) -> AsyncIterator[bytes]:
-        left = length
-        try:
-            async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
-                left -= len(chunk)
-                yield bytes(chunk)
-        except Exception as error:
-            raise translate_obstore("get", self._name, key, error) from error
-        if left:
-            raise StoreUnreachableError("get", self._name, key, detail=f"{left} bytes are missing")
 
     async def _look(self) -> None:
         """Ask for one object: what every kind of credential that is of use here may do."""

@@ -12,6 +12,7 @@
     |-- StoreFullError              full        quota or disk
     |-- BucketMissingError          bucket      the place itself is not there
     |-- UnsupportedError            unsupported the store's capabilities lack this
+    |-- ObjectTooLargeError         too_large   more bytes than the store takes in one object
     `-- StoreFaultError             fault       the store failed in a way it does not explain
 
 The error class is what the retry policy looks at (streams/backoff.py) and what a person sees in
@@ -117,6 +118,12 @@ class UnsupportedError(StoreError):
     """The store cannot do this; ask its capabilities before calling."""
 
     error_class = "unsupported"
+
+
+class ObjectTooLargeError(StoreError):
+    """The store takes no object of this size; nothing was sent."""
+
+    error_class = "too_large"
 
 
 class StoreFaultError(StoreError):

@@ -42,6 +42,7 @@ from tidestore.connectors.errors import (
 from tidestore.connectors.gcs_answers import info_of_blob
 from tidestore.connectors.gcs_errors import GCS_ERRORS, translate_gcs, translate_status
 from tidestore.connectors.gcs_upload import PulledSource
+from tidestore.connectors.parts import GCS_LIMITS, largest_object
 from tidestore.connectors.store import (
     CHUNK_BYTES,
     ByteSource,
@@ -54,8 +55,9 @@ from tidestore.connectors.waits import wait_of
 from tidestore.schemas.checksums import Checksums, base64_of_hex
 from tidestore.schemas.objects import ObjectKey
 
-# cloud.google.com/storage/quotas: an object has at most 5 TiB.
-GCS_CAPABILITIES = Capabilities(native_checksum="crc32c", object_bytes_max=5 * 1024**4)
+GCS_CAPABILITIES = Capabilities(
+    native_checksum="crc32c", object_bytes_max=largest_object(GCS_LIMITS)
+)
 CAPABILITY_SETS = {
     "": GCS_CAPABILITIES,
     # fake-gcs-server honours preconditions and checks crc32c and md5, but knows no credentials,

@@ -40,16 +40,16 @@ from tidestore.connectors.errors import (
     StoreUnreachableError,
     UnsupportedError,
 )
+from tidestore.connectors.obstore_reads import ObstoreReader
+from tidestore.connectors.parts import S3_LIMITS, largest_object
 from tidestore.connectors.s3_errors import translate_boto, translate_obstore
-from tidestore.connectors.s3_upload import Upload
+from tidestore.connectors.s3_upload import S3Upload
 from tidestore.connectors.s3_waits import ask_wait
 from tidestore.connectors.store import (
-    CHUNK_BYTES,
     ByteSource,
     ByteStream,
     Capabilities,
     ObjectInfo,
-    no_chunks,
 )
 from tidestore.schemas.checksums import Checksums, hex_of_base64
 from tidestore.schemas.objects import PUBLIC, ObjectKey
@@ -57,8 +57,9 @@ from tidestore.schemas.objects import PUBLIC, ObjectKey
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-# AWS S3: an object has at most 5 TiB (docs.aws.amazon.com, "Amazon S3 multipart upload limits").
-S3_CAPABILITIES = Capabilities(native_checksum="md5", object_bytes_max=5 * 1024**4)
+S3_CAPABILITIES = Capabilities(
+    native_checksum="md5", object_bytes_max=largest_object(S3_LIMITS)
+)
 
 # What a server from PyPI cannot do; see local/servers.py for which one is which.
 EMBEDDED_S3_CAPABILITIES = replace(
@@ -91,6 +92,7 @@ class S3Store:
         self._prefix = f"{address.prefix}/" if address.prefix else ""
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"s3-{name}")
         self._bytes = self._new_obstore()
+        self._reader = ObstoreReader(name, self._bytes, translate_obstore, self._info_of)
         self._boto: S3Client = self._new_boto(self._endpoint)
         link_endpoint = options.get("link_endpoint")
         self._signer = self._new_boto(link_endpoint) if link_endpoint else self._boto
@@ -142,7 +144,7 @@ class S3Store:
         self, key: ObjectKey, source: ByteSource, *, size: int | None, content_type: str
     ) -> ObjectInfo:
         """See ObjectStore."""
-        upload = Upload(self, key, content_type=content_type, size=size)
+        upload = S3Upload(self, key, content_type=content_type, size=size)
         return await upload.run(source, if_none_match="*")
 
     async def replace(
@@ -159,27 +161,13 @@ class S3Store:
             current = await self.head(key)
             if current.etag != seen.etag:
                 raise PreconditionError("replace", self._name, key)
-        upload = Upload(self, key, content_type=content_type, size=sums.size)
+        upload = S3Upload(self, key, content_type=content_type, size=sums.size)
         if_match = seen.etag if self._capabilities.replace_if_same else None
         return await upload.run(source, if_match=if_match)
 
     async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore."""
-        if length == 0:
-            return ByteStream(await self.head(key), no_chunks())
-        options: Any = {}
-        if length is not None:
-            options["range"] = (start, start + length)
-        elif start:
-            options["range"] = {"offset": start}
-        try:
-            result = await obstore.get_async(self._bytes, key, options=options or None)
-        except Exception as error:
-            raise translate_obstore("get", self._name, key, error) from error
-        meta = result.meta
-        info = self._info(key, meta["size"], meta.get("e_tag"), "get", meta["last_modified"])
-        first, last = result.range
-        return ByteStream(info, self._read(key, result, last - first))
+        return await self._reader.get(key, start=start, length=length)
 
     async def head(self, key: ObjectKey) -> ObjectInfo:
         """See ObjectStore. An object made of parts has no md5; its crc32c is asked for instead."""
@@ -187,7 +175,7 @@ class S3Store:
             meta = await obstore.head_async(self._bytes, key)
         except Exception as error:
             raise translate_obstore("head", self._name, key, error) from error
-        info = self._info(key, meta["size"], meta.get("e_tag"), "head", meta["last_modified"])
+        info = self._info_of("head", key, meta)
         if "-" not in info.etag:
             return info
         reply = await self.boto(
@@ -211,8 +199,7 @@ class S3Store:
                     key = ObjectKey(meta["path"])
                     if rest and not key.startswith(prefix):
                         continue
-                    etag, moment = meta.get("e_tag"), meta["last_modified"]
-                    yield self._info(key, meta["size"], etag, "list", moment)
+                    yield self._info_of("list", key, meta)
         except StoreError:
             raise
         except Exception as error:
@@ -282,6 +269,20 @@ class S3Store:
         info = self._info(key, size, etag, "upload")
         return replace(info, checksums=info.checksums or {"crc32c": crc32c})
 
+    async def abort_parts(self, key: ObjectKey, upload_id: str) -> None:
+        """Give the room of an upload's parts back."""
+        await self.boto(
+            "abort",
+            key,
+            lambda: self._boto.abort_multipart_upload(
+                Bucket=self.bucket, Key=self.full_key(key), UploadId=upload_id
+            ),
+        )
+
+    def _info_of(self, operation: str, key: ObjectKey, meta: Any) -> ObjectInfo:
+        etag, moment = meta.get("e_tag"), meta["last_modified"]
+        return self._info(key, meta["size"], etag, operation, moment)
+
     def _info(
         self, key: ObjectKey, size: int, etag: str | None, operation: str, moment: Any = None
     ) -> ObjectInfo:
@@ -297,17 +298,6 @@ class S3Store:
             modified_at_ms=int(moment.timestamp() * 1000) if moment else 0,
             checksums={"md5": bare} if is_md5 else {},
         )
-
-    async def _read(self, key: ObjectKey, result: Any, length: int) -> AsyncIterator[bytes]:
-        left = length
-        try:
-            async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
-                left -= len(chunk)
-                yield bytes(chunk)
-        except Exception as error:
-            raise translate_obstore("get", self._name, key, error) from error
-        if left:
-            raise StoreUnreachableError("get", self._name, key, detail=f"{left} bytes are missing")
 
     def _new_obstore(self) -> ObstoreS3:
         more: dict[str, Any] = {

@@ -28,6 +28,7 @@ from tidestore.connectors.errors import (
     KeyBusyError,
     ObjectExistsError,
     ObjectMissingError,
+    ObjectTooLargeError,
     StoreDeniedError,
     StoreError,
     StoreFaultError,
@@ -70,6 +71,7 @@ _CODES: dict[str, type[StoreError]] = {
     "QuotaExceeded": StoreFullError,
     "InsufficientStorage": StoreFullError,
     "507": StoreFullError,
+    "EntityTooLarge": ObjectTooLargeError,
     "RequestTimeout": StoreUnreachableError,
     # MinIO while it starts: a 503 whose Retry-After is a minute, for what takes a second.
     "XMinioServerNotInitialized": StoreUnreachableError,

@@ -42,7 +42,7 @@ POLICIES: Final = {
     "defect": Policy(1_000, 60_000, 6),
 }
 # A class that says that no try will ever help.
-_NEVER: Final = frozenset({"unsupported", "poison"})
+_NEVER: Final = frozenset({"unsupported", "poison", "too_large"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from tidestore.connectors.budget import ByteBudget
 from tidestore.connectors.damage import keep_aside
 from tidestore.connectors.errors import (
     ChecksumMismatchError,
+    ObjectTooLargeError,
     StoreError,
 )
 from tidestore.connectors.store import ObjectInfo, ObjectStore
@@ -100,6 +101,7 @@ class Sources:
 
         Raises NoSourceError, or what the target raised: ObjectExistsError among it.
         """
+        refuse_too_large(target, wanted)
         if wanted.size <= SMALL_BYTES_MAX:
             async with (
                 self._small_places,
@@ -215,6 +217,19 @@ class Sources:
                 continue
             return body
         raise NoSourceError(wanted.key, errors)
+
+
+def refuse_too_large(target: ObjectStore, wanted: Wanted) -> None:
+    """Raise ObjectTooLargeError for what the target would refuse after hours, or after a week."""
+    most = target.capabilities.object_bytes_max
+    if wanted.size > most:
+        raise ObjectTooLargeError(
+            "copy",
+            target.name,
+            wanted.key,
+            detail=f"it has {wanted.size} bytes, this store takes {most} in one object",
+            hint="leave it out here by a filter, or write it as several objects",
+        )
 
 
 def _check(wanted: Wanted, body: bytes, source: str) -> None:

@@ -1,7 +1,8 @@
-"""Azure without a server: errors, block sizes, addresses, credentials and links."""
+"""Azure without a server: errors, block names, addresses, credentials and links."""
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +15,9 @@ from obstore.exceptions import GenericError
 
 from tidestore.connectors.azure_access import AzureAccess
 from tidestore.connectors.azure_errors import translate_azure, translate_obstore
-from tidestore.connectors.azure_upload import (
-    BLOCK_BYTES_MAX,
-    BLOCK_BYTES_MIN,
-    BLOCKS_MAX,
-    OBJECT_BYTES_MAX,
-    block_bytes,
-)
+from tidestore.connectors.azure_upload import block_name
 from tidestore.connectors.credentials import Secret, StoreAddress
+from tidestore.connectors.parts import AZURE_LIMITS
 from tidestore.connectors.registry import factory_of
 from tidestore.schemas.objects import MalformedError
 
@@ -95,14 +91,15 @@ def test_errors_of_obstore_have_their_class(error: Any, word: str) -> None:
     assert translate_obstore("get", "az", "k", error).error_class == word
 
 
-def test_the_largest_object_fits_into_blocks_and_a_larger_one_does_not() -> None:
-    """Goal: the limit is where it is said to be. Method: the plan at the limit and at limit + 1."""
-    at = block_bytes(1, OBJECT_BYTES_MAX)
-    assert at == BLOCK_BYTES_MAX
-    assert at * BLOCKS_MAX >= OBJECT_BYTES_MAX
-    assert block_bytes(1, OBJECT_BYTES_MAX + 1) > BLOCK_BYTES_MAX
-    assert block_bytes(1, 1) == block_bytes(1, None) == BLOCK_BYTES_MIN
-    assert block_bytes(1_001, None) > BLOCK_BYTES_MIN
+def test_names_of_blocks_have_one_length_and_tell_number_and_content() -> None:
+    """Goal: no two blocks of other content share a name. Method: neighbours and the last one."""
+    names = {
+        block_name(number, hashlib.md5(body, usedforsecurity=False).digest())
+        for number in (1, 2, 255, 256, AZURE_LIMITS.parts_max)
+        for body in (b"a", b"b")
+    }
+    assert len(names) == 10
+    assert {len(name) for name in names} == {24}
 
 
 @pytest.mark.parametrize(

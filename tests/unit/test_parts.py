@@ -1,0 +1,158 @@
+"""How objects are cut into parts: at each cloud's limits, one byte over them, and in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidestore.connectors.errors import ObjectTooLargeError
+from tidestore.connectors.parts import (
+    AZURE_LIMITS,
+    FLIGHT_BYTES_MAX,
+    GCS_LIMITS,
+    GIB,
+    MIB,
+    PART_BYTES_GREATEST,
+    PART_BYTES_USUAL,
+    S3_LIMITS,
+    TIB,
+    PartedUpload,
+    PartLimits,
+    largest_object,
+    part_size,
+    parts_in_flight,
+    ramped_part_size,
+)
+from tidestore.connectors.store import ObjectInfo
+from tidestore.schemas.objects import ObjectKey
+from tidestore.streams.backoff import GiveUp, next_try
+
+CLOUDS = {"s3": S3_LIMITS, "azure": AZURE_LIMITS, "gcs": GCS_LIMITS}
+_SMALL = PartLimits(parts_max=3, part_bytes_min=1, part_bytes_max=GIB, object_bytes_max=GIB)
+
+
+def test_the_limits_are_those_that_the_clouds_publish() -> None:
+    """Goal: a typing error in a limit is seen. Method: the published figures, written out."""
+    assert S3_LIMITS == PartLimits(10_000, 5_242_880, 5_368_709_120, 53_687_091_200_000)
+    assert AZURE_LIMITS == PartLimits(50_000, 1, 4_194_304_000, 209_715_200_000_000)
+    assert (GCS_LIMITS.part_bytes_step, GCS_LIMITS.object_bytes_max) == (262_144, 5 * TIB)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_the_largest_object_fits_and_one_byte_more_is_refused(cloud: str) -> None:
+    """Goal: the limit is where it is said to be. Method: the plan at the limit and at limit + 1."""
+    limits = CLOUDS[cloud]
+    most = largest_object(limits)
+    at = part_size(most, limits)
+    assert at * limits.parts_max >= most
+    assert at <= min(limits.part_bytes_max, PART_BYTES_GREATEST)
+    with pytest.raises(ValueError, match=str(most)):
+        part_size(most + 1, limits)
+
+
+def test_a_part_grows_just_when_the_usual_ones_would_be_too_many() -> None:
+    """Goal: not a part too many. Method: 10,000 usual parts of S3, then one byte more."""
+    full = S3_LIMITS.parts_max * PART_BYTES_USUAL
+    assert part_size(full, S3_LIMITS) == PART_BYTES_USUAL
+    assert part_size(full + 1, S3_LIMITS) == PART_BYTES_USUAL + MIB
+    assert part_size(20 * GIB, S3_LIMITS) == PART_BYTES_USUAL
+
+
+@given(st.sampled_from(sorted(CLOUDS)), st.integers(0, 10 * TIB))
+def test_every_object_is_cut_within_all_limits(cloud: str, size: int) -> None:
+    """Goal: no size falls between two rules. Method: sizes at random, every limit checked."""
+    limits = CLOUDS[cloud]
+    if size > largest_object(limits):
+        return
+    found = part_size(size, limits)
+    assert -(-size // found) <= limits.parts_max
+    assert limits.part_bytes_min <= found <= limits.part_bytes_max
+    assert found % limits.part_bytes_step == 0
+
+
+def test_large_parts_go_fewer_at_a_time() -> None:
+    """Goal: memory has a bound. Method: what is in flight, for the smallest and greatest parts."""
+    assert parts_in_flight(PART_BYTES_USUAL) == 4
+    assert parts_in_flight(PART_BYTES_GREATEST) == 1
+    for part in (17 * MIB, 32 * MIB, 64 * MIB):
+        assert parts_in_flight(part) * part <= FLIGHT_BYTES_MAX
+    assert ramped_part_size(1_001) > ramped_part_size(1_000) == ramped_part_size(1)
+
+
+def test_what_is_too_large_is_parked_at_once() -> None:
+    """Goal: it is not tried for a week. Method: the policy, after the first failure."""
+    word = ObjectTooLargeError.error_class
+    assert isinstance(next_try(word, 1, 0, dice=0.5), GiveUp)
+
+
+class _Noted(PartedUpload):
+    """Notes what is sent, and how much at once."""
+
+    limits = _SMALL
+
+    def __init__(self, size: int | None) -> None:
+        super().__init__("noted", ObjectKey("k"), size)
+        self.parts: dict[int, bytes] = {}
+        self.flying = 0
+        self.flying_max = 0
+        self.is_aborted = False
+
+    async def run(self, body: bytes) -> bytes:
+        """Send a body; what was sent, put together."""
+
+        async def source() -> object:
+            for start in range(0, len(body), MIB):
+                yield body[start : start + MIB]
+
+        await self._run(source())  # type: ignore[arg-type]
+        return b"".join(self.parts[number] for number in sorted(self.parts))
+
+    async def _begin(self) -> None:
+        assert not self.parts
+
+    async def _add(self, chunk: bytes) -> None:
+        del chunk
+
+    async def _send_part(self, number: int, body: bytes) -> None:
+        self.flying += len(body)
+        self.flying_max = max(self.flying_max, self.flying)
+        await asyncio.sleep(0)
+        self.flying -= len(body)
+        self.parts[number] = body
+
+    async def _put_whole(self, body: bytes) -> ObjectInfo:
+        self.parts[0] = body
+        return await self._complete()
+
+    async def _complete(self) -> ObjectInfo:
+        return ObjectInfo(ObjectKey("k"), self._sent, "e", 0)
+
+    async def _abort(self) -> None:
+        self.is_aborted = True
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES_USUAL, PART_BYTES_USUAL + 1, 48 * MIB])
+async def test_parts_put_together_are_the_source(size: int) -> None:
+    """Goal: no byte twice, none lost. Method: sizes around a part's end, put together again."""
+    body = os.urandom(size)
+    upload = _Noted(size)
+    assert await upload.run(body) == body
+    assert set(upload.parts) == ({0} if size <= PART_BYTES_USUAL else set(range(1, 4)) & set(
+        range(1, -(-size // PART_BYTES_USUAL) + 1)
+    ))  # fmt: skip
+    assert upload.flying_max <= FLIGHT_BYTES_MAX
+    assert not upload.is_aborted
+
+
+async def test_a_stream_of_unknown_length_with_too_many_parts_is_refused_and_aborted() -> None:
+    """Goal: it does not fail at the completion, after hours. Method: four parts where three go."""
+    upload = _Noted(None)
+    with pytest.raises(Exception, match="too many parts"):
+        await upload.run(bytes(3 * PART_BYTES_USUAL + 1))
+    assert upload.is_aborted
+    with pytest.raises(ObjectTooLargeError):
+        _Noted(GIB + 1)
