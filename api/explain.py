@@ -109,6 +109,7 @@ def _step(key: str, row: ObjectRow | None, replica: str, copy: CopyRow | None) -
         "waits_count": copy.waits_count or None,
         "is_incomplete": copy.is_incomplete or None,
         "store_checksums": copy.checksums or None,
+        "bytes_done": copy.bytes_done,
     }
     return {
         "key": key,

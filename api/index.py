@@ -43,8 +43,9 @@ _TABLES: Final = (
     "CREATE TABLE copies (key TEXT, replica TEXT, incarnation INTEGER, state TEXT, claim INTEGER,"
     " changed_at_ms INTEGER, checksums TEXT, attempts INTEGER, next_try_at_ms INTEGER,"
     " error_class TEXT, error TEXT, waits_for TEXT, waits_count INTEGER, is_incomplete INTEGER,"
-    " PRIMARY KEY (key, replica)) WITHOUT ROWID",
+    " bytes_done INTEGER, size INTEGER, PRIMARY KEY (key, replica)) WITHOUT ROWID",
     "CREATE INDEX copies_parked ON copies (replica, key) WHERE state = 'parked'",
+    "CREATE INDEX copies_under_way ON copies (replica, key) WHERE bytes_done IS NOT NULL",
     "CREATE TABLE pending (replica TEXT, key TEXT, written_at_ms INTEGER, size INTEGER,"
     " PRIMARY KEY (replica, key)) WITHOUT ROWID",
     "CREATE INDEX pending_oldest ON pending (replica, written_at_ms)",
@@ -81,6 +82,7 @@ _PUT_OBJECT: Final = (
 _COPY_COLUMNS: Final = (
     "key", "replica", "incarnation", "state", "claim", "changed_at_ms", "checksums", "attempts",
     "next_try_at_ms", "error_class", "error", "waits_for", "waits_count", "is_incomplete",
+    "bytes_done", "size",
 )  # fmt: skip
 # An upsert and not a replace: a replace is a deletion to the triggers.
 _PUT_COPY: Final = (
@@ -93,7 +95,7 @@ _PUT_COPY: Final = (
 class IndexFold:
     """Makes the index. `replicas` maps each replica's copies topic to its name."""
 
-    version = 5
+    version = 6
 
     def __init__(
         self,

@@ -74,6 +74,9 @@ class CopyRow:
     waits_for: str | None
     waits_count: int
     is_incomplete: bool
+    # How much of an upload that is under way was stored at `changed_at_ms`.
+    bytes_done: int | None
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,15 @@ class Index:
             "SELECT * FROM copies WHERE state = 'parked' AND replica = ? AND key > ?"
             " ORDER BY key LIMIT ?",
             (replica, after, limit),
+        )
+        return [_copy(row) for row in rows]
+
+    def under_way(self, replica: str, limit: int) -> list[CopyRow]:
+        """Copies of a replica whose upload has begun, in key order."""
+        rows = self._view.query(
+            "SELECT * FROM copies WHERE bytes_done IS NOT NULL AND replica = ? ORDER BY key"
+            " LIMIT ?",
+            (replica, limit),
         )
         return [_copy(row) for row in rows]
 

@@ -27,6 +27,9 @@ REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
 METRICS: Final = web.AppKey("metrics", GatewayMetrics)
 LAGS: Final = web.AppKey("lags", Lags)
 _TASK_ID_CHARS: Final = 32
+# Large copies that are listed for a replica: its workers have two each under way; others of them
+# broke off and wait for their next try.
+_UNDER_WAY_MAX: Final = 20
 
 
 async def get_replicas(request: web.Request) -> web.StreamResponse:
@@ -67,6 +70,15 @@ def _replica(gateway: Gateway, book: ScrubBook, name: str) -> dict[str, object]:
         **scrub_document(
             book.report(name, entry.incarnation), book.readback(name, entry.incarnation)
         ),
+        "under_way": [
+            {
+                "key": copy.key,
+                "size": copy.size,
+                "bytes_done": copy.bytes_done,
+                "changed_at_ms": copy.changed_at_ms,
+            }
+            for copy in gateway.index.under_way(name, _UNDER_WAY_MAX)
+        ],
     }
 
 

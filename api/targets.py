@@ -179,6 +179,7 @@ def copy_document(
             "waits_for": copy.waits_for,
             "waits_count": copy.waits_count or None,
             "is_incomplete": copy.is_incomplete or None,
+            "bytes_done": copy.bytes_done,
         }
         document.update({key: value for key, value in more.items() if value is not None})
     return document

@@ -48,6 +48,9 @@ from tidestore.connectors.store import (
     ByteStream,
     Capabilities,
     ObjectInfo,
+    OpenUpload,
+    UploadJournal,
+    no_uploads,
 )
 from tidestore.schemas.checksums import Checksums
 from tidestore.schemas.objects import ObjectKey
@@ -132,11 +135,25 @@ class AzureStore:
         )
 
     async def upload_if_absent(
-        self, key: ObjectKey, source: ByteSource, *, size: int | None, content_type: str
+        self,
+        key: ObjectKey,
+        source: ByteSource,
+        *,
+        size: int | None,
+        content_type: str,
+        journal: UploadJournal | None = None,
     ) -> ObjectInfo:
         """See ObjectStore."""
-        upload = BlockUpload(self, key, content_type=content_type, size=size)
+        upload = BlockUpload(self, key, content_type=content_type, size=size, journal=journal)
         return await upload.run(source)
+
+    async def abort_upload(self, key: ObjectKey, token: str) -> None:
+        """See ObjectStore. Azure drops blocks that nobody commits after a week; nobody else can."""
+        del key, token
+
+    def open_uploads(self) -> AsyncIterator[OpenUpload]:
+        """See ObjectStore. There is nothing that we could abort."""
+        return no_uploads()
 
     async def replace(
         self,

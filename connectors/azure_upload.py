@@ -24,9 +24,13 @@ from typing import TYPE_CHECKING, Any
 from azure.core import MatchConditions
 from azure.storage.blob import BlobBlock, ContentSettings
 
-from tidestore.connectors.errors import ObjectExistsError, PreconditionError
+from tidestore.connectors.errors import (
+    ObjectExistsError,
+    ObjectMissingError,
+    PreconditionError,
+)
 from tidestore.connectors.parts import AZURE_LIMITS, PartedUpload
-from tidestore.connectors.store import ByteSource, ObjectInfo
+from tidestore.connectors.store import ByteSource, ObjectInfo, UploadJournal
 from tidestore.schemas.objects import ObjectKey
 
 if TYPE_CHECKING:
@@ -54,15 +58,22 @@ class BlockUpload(PartedUpload):
     limits = AZURE_LIMITS
 
     def __init__(
-        self, store: AzureStore, key: ObjectKey, *, content_type: str, size: int | None
+        self,
+        store: AzureStore,
+        key: ObjectKey,
+        *,
+        content_type: str,
+        size: int | None,
+        journal: UploadJournal | None = None,
     ) -> None:
-        super().__init__(store.name, key, size)
+        super().__init__(store.name, key, size, journal)
         self._store = store
         self._key = key
         self._content_type = content_type
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._condition: dict[str, Any] = {}
         self._names: dict[int, str] = {}
+        self._listed: dict[str, int] = {}
 
     async def run(self, source: ByteSource, *, if_match: str | None = None) -> ObjectInfo:
         """Send the source and commit: under a free key, or over the object with this ETag.
@@ -77,8 +88,36 @@ class BlockUpload(PartedUpload):
                 raise PreconditionError("replace", self._store.name, self._key) from error
             raise
 
-    async def _begin(self) -> None:
-        """Nothing is opened: blocks come into being by being sent."""
+    async def _begin(self) -> str:
+        """See PartedUpload. Nothing is opened: blocks come into being by being sent."""
+        return "blocks"
+
+    async def _find(self, token: str) -> bool:
+        del token  # blocks are the key's, whoever has sent them
+        try:
+            async with self._store.translating("upload", self._key):
+                _, sent = await self._store.blob(self._key).get_block_list("uncommitted")
+        except ObjectMissingError:  # no block was sent, or all of them were committed
+            return not await self._is_taken()
+        self._listed = {block.id: block.size for block in sent}
+        return bool(sent) or not await self._is_taken()
+
+    async def _is_taken(self) -> bool:
+        try:
+            await self._store.head(self._key)
+        except ObjectMissingError:
+            return False
+        return True
+
+    async def _holds(self, number: int, body: bytes) -> bool:
+        """See PartedUpload. The name tells the md5 with which Azure took the block."""
+        if not self._listed:
+            return False
+        name = block_name(number, await asyncio.to_thread(_md5_of, body))
+        if self._listed.get(name) != len(body):
+            return False
+        self._names[number] = name
+        return True
 
     async def _add(self, chunk: bytes) -> None:
         if len(chunk) >= _THREAD_BYTES:

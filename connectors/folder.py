@@ -41,6 +41,9 @@ from tidestore.connectors.store import (
     ByteStream,
     Capabilities,
     ObjectInfo,
+    OpenUpload,
+    UploadJournal,
+    no_uploads,
 )
 from tidestore.schemas.checksums import Checksums
 from tidestore.schemas.objects import ObjectKey
@@ -53,6 +56,7 @@ FOLDER_CAPABILITIES = Capabilities(
     public_read=False,
     checks_credentials=False,
     content_type=False,
+    resumable_uploads=False,
     object_bytes_max=8 * 1024**4,  # ext4 ends a file at 16 TiB; half of it, for other systems
 )
 
@@ -105,12 +109,26 @@ class FolderStore:
         return await self._run("put", key, self._put, key, body)
 
     async def upload_if_absent(
-        self, key: ObjectKey, source: ByteSource, *, size: int | None, content_type: str
+        self,
+        key: ObjectKey,
+        source: ByteSource,
+        *,
+        size: int | None,
+        content_type: str,
+        journal: UploadJournal | None = None,
     ) -> ObjectInfo:
         """See ObjectStore."""
-        del content_type
+        del content_type, journal
         temporary = await self._spool("upload", key, source, size)
         return await self._run("upload", key, self._link, temporary, key)
+
+    async def abort_upload(self, key: ObjectKey, token: str) -> None:
+        """See ObjectStore. One that is broken off is a spool file, and begun anew."""
+        del key, token
+
+    def open_uploads(self) -> AsyncIterator[OpenUpload]:
+        """See ObjectStore."""
+        return no_uploads()
 
     async def replace(
         self,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import json
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,12 +21,9 @@ from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import google.auth
 import requests
-from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage
-from google.oauth2 import service_account
 
 from tidestore.connectors.credentials import StoreAddress
 from tidestore.connectors.errors import (
@@ -39,29 +35,34 @@ from tidestore.connectors.errors import (
     StoreUnreachableError,
     UnsupportedError,
 )
+from tidestore.connectors.gcs_access import credentials_of
 from tidestore.connectors.gcs_answers import info_of_blob
 from tidestore.connectors.gcs_errors import GCS_ERRORS, translate_gcs, translate_status
 from tidestore.connectors.gcs_upload import PulledSource
-from tidestore.connectors.parts import GCS_LIMITS, largest_object
+from tidestore.connectors.parts import GCS_LIMITS, PART_BYTES_USUAL, largest_object
 from tidestore.connectors.store import (
     CHUNK_BYTES,
     ByteSource,
     ByteStream,
     Capabilities,
     ObjectInfo,
+    OpenUpload,
+    UploadJournal,
     no_chunks,
+    no_uploads,
 )
 from tidestore.connectors.waits import wait_of
 from tidestore.schemas.checksums import Checksums, base64_of_hex
 from tidestore.schemas.objects import ObjectKey
 
 GCS_CAPABILITIES = Capabilities(
-    native_checksum="crc32c", object_bytes_max=largest_object(GCS_LIMITS)
+    native_checksum="crc32c",
+    resumable_uploads=False,
+    object_bytes_max=largest_object(GCS_LIMITS),
 )
 CAPABILITY_SETS = {
     "": GCS_CAPABILITIES,
-    # fake-gcs-server honours preconditions and checks crc32c and md5, but knows no credentials,
-    # and its signed URLs do not override headers.
+    # fake-gcs-server checks preconditions, crc32c and md5, but knows neither credentials nor links.
     "fake-gcs-server": replace(
         GCS_CAPABILITIES, checks_credentials=False, presign=False, presign_overrides=False
     ),
@@ -80,9 +81,8 @@ CAPABILITY_SETS = {
 
 # (connect, read) seconds of one request. Reading waits for the next bytes, not for the whole.
 TIMEOUT_SECONDS = (5, 60)
-# Resumable uploads go in pieces that are a multiple of 256 KiB (GCS documentation); one piece is
-# held in memory. An upload in one request ends at the size from which pieces are used.
-PIECE_BYTES = 16 * 1024 * 1024
+# One piece is held in memory. An upload in one request ends at the size from which they are used.
+PIECE_BYTES = PART_BYTES_USUAL
 _THREADS = 16
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class GcsStore:
         self._endpoint = address.options.get("endpoint", "https://storage.googleapis.com")
         self._prefix = f"{address.prefix}/" if address.prefix else ""
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"gcs-{name}")
-        credentials, project = self._credentials()
+        credentials, project = credentials_of(address)
         self._session = AuthorizedSession(credentials)
         adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=_THREADS)
         self._session.mount(self._endpoint, adapter)
@@ -171,12 +171,26 @@ class GcsStore:
         return self._info("put", key, await self._run("put", key, put))
 
     async def upload_if_absent(
-        self, key: ObjectKey, source: ByteSource, *, size: int | None, content_type: str
+        self,
+        key: ObjectKey,
+        source: ByteSource,
+        *,
+        size: int | None,
+        content_type: str,
+        journal: UploadJournal | None = None,
     ) -> ObjectInfo:
         """See ObjectStore."""
+        del journal
         if not self._capabilities.upload_if_absent:
             await self._refuse_taken("upload", key)
         return await self._upload("upload", key, source, size, content_type, generation=0)
+
+    async def abort_upload(self, key: ObjectKey, token: str) -> None:
+        """See ObjectStore. GCS drops a session after a week."""
+
+    def open_uploads(self) -> AsyncIterator[OpenUpload]:
+        """See ObjectStore."""
+        return no_uploads()
 
     async def replace(
         self,
@@ -384,17 +398,3 @@ class GcsStore:
                 yield chunk
         finally:
             reply.close()
-
-    def _credentials(self) -> tuple[Credentials, str]:
-        project = self._address.options.get("project", "")
-        if self._address.secret("anonymous") == "1":
-            return AnonymousCredentials(), project or "local"
-        text = self._address.secret("service_account")
-        if text:
-            scopes = ["https://www.googleapis.com/auth/devstorage.read_write"]
-            account = service_account.Credentials.from_service_account_info(
-                json.loads(text), scopes=scopes
-            )
-            return account, project or account.project_id
-        found, default_project = google.auth.default()
-        return found, project or default_project or ""

@@ -23,6 +23,8 @@ from tidestore.connectors.store import (
     Capabilities,
     ObjectInfo,
     ObjectStore,
+    OpenUpload,
+    UploadJournal,
 )
 from tidestore.schemas.checksums import Checksums
 from tidestore.schemas.objects import ObjectKey
@@ -69,13 +71,29 @@ class LayeredStore:
         )
 
     async def upload_if_absent(
-        self, key: ObjectKey, source: ByteSource, *, size: int | None, content_type: str
+        self,
+        key: ObjectKey,
+        source: ByteSource,
+        *,
+        size: int | None,
+        content_type: str,
+        journal: UploadJournal | None = None,
     ) -> ObjectInfo:
         """See ObjectStore."""
         return await self._around(
             "upload",
-            lambda: self._inner.upload_if_absent(key, source, size=size, content_type=content_type),
+            lambda: self._inner.upload_if_absent(
+                key, source, size=size, content_type=content_type, journal=journal
+            ),
         )
+
+    async def abort_upload(self, key: ObjectKey, token: str) -> None:
+        """See ObjectStore."""
+        await self._around("abort", lambda: self._inner.abort_upload(key, token))
+
+    def open_uploads(self) -> AsyncIterator[OpenUpload]:
+        """See ObjectStore."""
+        return self._inner.open_uploads()
 
     async def replace(
         self,

@@ -25,6 +25,9 @@ from tidestore.connectors.store import (
     ByteStream,
     Capabilities,
     ObjectInfo,
+    OpenUpload,
+    UploadJournal,
+    no_uploads,
 )
 from tidestore.schemas.checksums import Checksums, checksums_of
 from tidestore.schemas.objects import ObjectKey
@@ -34,6 +37,7 @@ MEMORY_CAPABILITIES = Capabilities(
     presign_overrides=False,
     public_read=False,
     checks_credentials=False,
+    resumable_uploads=False,
     keeps_data=False,
     object_bytes_max=1024**3,
 )
@@ -83,16 +87,30 @@ class MemoryStore:
         return self._store(key, body, sums)
 
     async def upload_if_absent(
-        self, key: ObjectKey, source: ByteSource, *, size: int | None, content_type: str
+        self,
+        key: ObjectKey,
+        source: ByteSource,
+        *,
+        size: int | None,
+        content_type: str,
+        journal: UploadJournal | None = None,
     ) -> ObjectInfo:
         """See ObjectStore."""
-        del content_type
+        del content_type, journal
         body = b"".join([chunk async for chunk in source])
         if size is not None and len(body) != size:
             raise ChecksumMismatchError("upload", self._name, key, detail="length differs")
         if key in self._objects:
             raise ObjectExistsError("upload", self._name, key)
         return self._store(key, body, checksums_of(body))
+
+    async def abort_upload(self, key: ObjectKey, token: str) -> None:
+        """See ObjectStore. None is ever open."""
+        del key, token
+
+    def open_uploads(self) -> AsyncIterator[OpenUpload]:
+        """See ObjectStore."""
+        return no_uploads()
 
     async def replace(
         self,

@@ -7,6 +7,17 @@
 Nothing is visible before the completion, and the completion is sent only after the source has ended
 without raising, which is the source's word that the bytes are the right ones (store.py). An adapter
 fills in what its cloud calls these steps (s3_upload.py, azure_upload.py).
+
+With a journal an upload outlives its process (docs/decisions/0015). Where each death leaves it:
+
+    begin --> journal.begun --> parts, in any order --> completion --> the caller's own record
+     |   1     |         2            |         3           |      4
+
+    1  an upload that nobody names: aborted by the sweep (sweep.py)
+    2  gone on with, no part being there
+    3  gone on with: the source is read from its beginning, and a part is left out if the store's
+       checksum of it is that of the bytes read now
+    4  no such upload, and the object is there: ObjectExistsError, which the caller proves equal
 """
 
 from __future__ import annotations
@@ -16,8 +27,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from tidestore.connectors.errors import ChecksumMismatchError, ObjectTooLargeError
-from tidestore.connectors.store import ByteSource, ObjectInfo
+from tidestore.connectors.errors import (
+    ChecksumMismatchError,
+    ObjectExistsError,
+    ObjectTooLargeError,
+)
+from tidestore.connectors.store import ByteSource, ObjectInfo, UploadJournal
 from tidestore.schemas.objects import ObjectKey
 
 KIB: Final = 1024
@@ -30,7 +45,7 @@ PART_BYTES_USUAL: Final = 16 * MIB
 # Memory of one upload is what is in flight and one part more: 80 MiB at the usual part. Parts that
 # are larger, as only objects over 156 GiB on S3 need them, go fewer at a time.
 FLIGHT_BYTES_MAX: Final = 64 * MIB
-# A part is held in memory, so clouds' greater parts are not for us. 10,000 of these on S3 are 9.7 TiB.
+# A part is held in memory, so the clouds' greater ones are not for us. 10,000 of these are 9.7 TiB.
 PART_BYTES_GREATEST: Final = GIB
 # A stream of unknown length begins with usual parts and changes to larger ones, so that a short one
 # costs little memory and a long one still fits: on S3 1,000 x 16 MiB + 9,000 x 64 MiB = 578 GiB.
@@ -99,19 +114,36 @@ class PartedUpload(ABC):
 
     limits: ClassVar[PartLimits]
 
-    def __init__(self, store: str, key: ObjectKey, size: int | None) -> None:
+    def __init__(
+        self, store: str, key: ObjectKey, size: int | None, journal: UploadJournal | None = None
+    ) -> None:
         self._place = (store, key)
         self._size = size
         self._part_bytes = None if size is None else self._size_of_parts(size)
+        # Without the size, another process could not cut the source in the same places.
+        self._journal = None if size is None else journal
         self._sent = 0
+        self._stored = 0
         self._is_begun = False
         self._in_flight: set[asyncio.Task[None]] = set()
 
     # What an adapter fills in.
 
     @abstractmethod
-    async def _begin(self) -> None:
-        """Open an upload; called once, before the first part."""
+    async def _begin(self) -> str:
+        """Open an upload, before the first part; the token by which it is found again."""
+
+    @abstractmethod
+    async def _find(self, token: str) -> bool:
+        """Look up the parts of an upload that was begun; False when there is no such upload."""
+
+    @abstractmethod
+    async def _is_taken(self) -> bool:
+        """Whether there is an object under the key by now."""
+
+    @abstractmethod
+    async def _holds(self, number: int, body: bytes) -> bool:
+        """Whether the store has said, with a checksum, that it has this part with these bytes."""
 
     @abstractmethod
     async def _add(self, chunk: bytes) -> None:
@@ -142,9 +174,30 @@ class PartedUpload(ABC):
             if self._size is not None and self._sent != self._size:
                 raise self._mismatch(f"{self._sent} bytes came, {self._size} were announced")
             return await self._complete() if self._is_begun else await self._put_whole(rest)
+        except BaseException as error:
+            # What the journal names is gone on with. An object that is there ends every upload.
+            is_kept = self._journal is not None and not isinstance(error, ObjectExistsError)
+            await self._land(is_kept=is_kept and isinstance(error, Exception))
+            if not is_kept:
+                await self._abort()
+            raise
+
+    async def _open(self) -> None:
+        journal = self._journal
+        if journal is None:
+            await self._begin()
+            return
+        if journal.token and await self._find(journal.token):
+            return
+        # A new upload costs its bytes, and one that is no more was perhaps completed.
+        if await self._is_taken():
+            raise ObjectExistsError("upload", *self._place)
+        token = await self._begin()
+        try:
+            # Before the first part: parts that nobody can find again are lost.
+            await journal.begun(token)
         except BaseException:
-            await self._land()
-            await self._abort()
+            self._journal = None
             raise
 
     def _mismatch(self, detail: str) -> ChecksumMismatchError:
@@ -188,9 +241,16 @@ class PartedUpload(ABC):
         if number > self.limits.parts_max:
             raise self._mismatch("the stream has too many parts")
         if not self._is_begun:
-            await self._begin()
+            await self._open()
             self._is_begun = True
-        self._in_flight.add(asyncio.create_task(self._send_part(number, body)))
+        self._in_flight.add(asyncio.create_task(self._deliver(number, body)))
+
+    async def _deliver(self, number: int, body: bytes) -> None:
+        if not await self._holds(number, body):
+            await self._send_part(number, body)
+        self._stored += len(body)
+        if self._journal is not None:
+            self._journal.stored(self._stored)
 
     async def _await_place(self, part_bytes: int) -> None:
         while len(self._in_flight) >= parts_in_flight(part_bytes):
@@ -201,8 +261,12 @@ class PartedUpload(ABC):
         for task in done:
             task.result()
 
-    async def _land(self) -> None:
-        """Stop sending. A thread cannot be stopped: its part arrives late, and opens nothing anew."""
+    async def _land(self, *, is_kept: bool) -> None:
+        """Have nothing on its way any more. What is kept may arrive: less is to be sent again.
+
+        A thread cannot be stopped, so a part may still come after this; it opens nothing anew.
+        """
         for task in self._in_flight:
-            task.cancel()
+            if not is_kept:
+                task.cancel()
         await asyncio.gather(*self._in_flight, return_exceptions=True)

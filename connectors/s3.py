@@ -50,6 +50,8 @@ from tidestore.connectors.store import (
     ByteStream,
     Capabilities,
     ObjectInfo,
+    OpenUpload,
+    UploadJournal,
 )
 from tidestore.schemas.checksums import Checksums, hex_of_base64
 from tidestore.schemas.objects import PUBLIC, ObjectKey
@@ -57,9 +59,7 @@ from tidestore.schemas.objects import PUBLIC, ObjectKey
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-S3_CAPABILITIES = Capabilities(
-    native_checksum="md5", object_bytes_max=largest_object(S3_LIMITS)
-)
+S3_CAPABILITIES = Capabilities(native_checksum="md5", object_bytes_max=largest_object(S3_LIMITS))
 
 # What a server from PyPI cannot do; see local/servers.py for which one is which.
 EMBEDDED_S3_CAPABILITIES = replace(
@@ -69,6 +69,7 @@ EMBEDDED_S3_CAPABILITIES = replace(
     content_type=False,
     replace_if_same=False,
     lists_traces=False,
+    resumable_uploads=False,
 )
 CAPABILITY_SETS = {"": S3_CAPABILITIES, "localbucket": EMBEDDED_S3_CAPABILITIES}
 
@@ -141,11 +142,41 @@ class S3Store:
         return self._info(key, sums.size, result.get("e_tag"), "put")
 
     async def upload_if_absent(
-        self, key: ObjectKey, source: ByteSource, *, size: int | None, content_type: str
+        self,
+        key: ObjectKey,
+        source: ByteSource,
+        *,
+        size: int | None,
+        content_type: str,
+        journal: UploadJournal | None = None,
     ) -> ObjectInfo:
         """See ObjectStore."""
-        upload = S3Upload(self, key, content_type=content_type, size=size)
+        upload = S3Upload(self, key, content_type=content_type, size=size, journal=journal)
         return await upload.run(source, if_none_match="*")
+
+    async def abort_upload(self, key: ObjectKey, token: str) -> None:
+        """See ObjectStore."""
+        with contextlib.suppress(ObjectMissingError):
+            await self.boto(
+                "abort",
+                key,
+                lambda: self._boto.abort_multipart_upload(
+                    Bucket=self.bucket, Key=self.full_key(key), UploadId=token
+                ),
+            )
+
+    async def open_uploads(self) -> AsyncIterator[OpenUpload]:
+        """See ObjectStore. MinIO tells of those that were begun since it was started."""
+        # Without a Prefix: MinIO takes it for a whole key, and finds nothing below ours.
+        pages = iter(
+            self._boto.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket)
+        )
+        while (page := await self.boto("list", "", lambda: next(pages, None))) is not None:
+            for found in page.get("Uploads", []):
+                if found["Key"].startswith(self._prefix):
+                    key = ObjectKey(found["Key"].removeprefix(self._prefix))
+                    moment = found["Initiated"].timestamp()
+                    yield OpenUpload(key, found["UploadId"], int(moment * 1000))
 
     async def replace(
         self,
@@ -268,16 +299,6 @@ class S3Store:
         """The info of an object that was just completed."""
         info = self._info(key, size, etag, "upload")
         return replace(info, checksums=info.checksums or {"crc32c": crc32c})
-
-    async def abort_parts(self, key: ObjectKey, upload_id: str) -> None:
-        """Give the room of an upload's parts back."""
-        await self.boto(
-            "abort",
-            key,
-            lambda: self._boto.abort_multipart_upload(
-                Bucket=self.bucket, Key=self.full_key(key), UploadId=upload_id
-            ),
-        )
 
     def _info_of(self, operation: str, key: ObjectKey, meta: Any) -> ObjectInfo:
         etag, moment = meta.get("e_tag"), meta["last_modified"]

@@ -62,6 +62,8 @@ class Capabilities:
     # Older versions of an object and open uploads of its key can be listed, so that erase() leaves
     # none of them.
     lists_traces: bool = True
+    # An upload that was broken off can be gone on with by another process: see UploadJournal.
+    resumable_uploads: bool = True
     # What was written is still there after the server restarts.
     keeps_data: bool = True
     # Larger objects are refused before a byte is sent. The number's source is in the adapter.
@@ -112,11 +114,44 @@ class ByteStream:
             await close()
 
 
+@dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """An upload that was begun, and neither completed nor aborted."""
+
+    key: ObjectKey
+    token: str
+    begun_at_ms: int
+
+
+class UploadJournal(Protocol):
+    """Where one upload is remembered, so that another process can go on with it."""
+
+    @property
+    def token(self) -> str:
+        """What `begun` was given last, in whichever process; "" when there is nothing."""
+        ...
+
+    async def begun(self, token: str) -> None:
+        """Keep how to find the upload; returns when that will outlive this process."""
+        ...
+
+    def stored(self, size: int) -> None:
+        """So many bytes of the object are at the store by now."""
+        ...
+
+
 async def no_chunks() -> AsyncIterator[bytes]:
     """The chunks of nothing: many servers refuse to be asked for no bytes at all."""
     nothing: tuple[bytes, ...] = ()
     for chunk in nothing:
         yield chunk
+
+
+async def no_uploads() -> AsyncIterator[OpenUpload]:
+    """The open uploads of a store that tells of none."""
+    nothing: tuple[OpenUpload, ...] = ()
+    for upload in nothing:
+        yield upload
 
 
 class ObjectStore(Protocol):
@@ -154,7 +189,13 @@ class ObjectStore(Protocol):
         ...
 
     async def upload_if_absent(
-        self, key: ObjectKey, source: ByteSource, *, size: int | None, content_type: str
+        self,
+        key: ObjectKey,
+        source: ByteSource,
+        *,
+        size: int | None,
+        content_type: str,
+        journal: UploadJournal | None = None,
     ) -> ObjectInfo:
         """Store a stream of any length under a free key, in bounded memory.
 
@@ -162,7 +203,20 @@ class ObjectStore(Protocol):
         stays open, and the source's error comes out. Raises ObjectExistsError as put_if_absent
         does; a store without `upload_if_absent` may instead overwrite, so callers stream only
         bytes that are proved to belong to the key.
+
+        With a `journal` (and `resumable_uploads`, else it is ignored) a failure leaves the parts
+        that were stored, invisible, for another call with the same journal: it gets the source from
+        its beginning again, and leaves out each part whose checksum at the store is that of the
+        bytes which the source gives now. Whoever gives up calls abort_upload.
         """
+        ...
+
+    async def abort_upload(self, key: ObjectKey, token: str) -> None:
+        """Give the room of an unfinished upload back; one that is not there any more is success."""
+        ...
+
+    def open_uploads(self) -> AsyncIterator[OpenUpload]:
+        """The open uploads of this replica, as far as the store tells of them; in no order."""
         ...
 
     async def replace(

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 
 from tidestore.connectors.errors import ChecksumMismatchError
-from tidestore.connectors.store import ByteSource, ObjectInfo, ObjectStore
+from tidestore.connectors.store import ByteSource, ObjectInfo, ObjectStore, UploadJournal
 from tidestore.schemas.checksums import Checksums, Hasher, Sha256Hasher
 from tidestore.schemas.objects import ObjectKey
 
@@ -80,11 +80,18 @@ async def put_verified(
 
 
 async def upload_verified(
-    store: ObjectStore, key: ObjectKey, source: CheckedSource, size: int | None, content_type: str
+    store: ObjectStore,
+    key: ObjectKey,
+    source: CheckedSource,
+    size: int | None,
+    content_type: str,
+    journal: UploadJournal | None = None,
 ) -> ObjectInfo:
     """upload_if_absent of a checked source, and the answer compared with what was sent."""
     stream: ByteSource = source
-    info = await store.upload_if_absent(key, stream, size=size, content_type=content_type)
+    info = await store.upload_if_absent(
+        key, stream, size=size, content_type=content_type, journal=journal
+    )
     assert source.sums is not None, "an adapter completes only after its source"  # noqa: S101
     await _check_answer(store, key, info, source.sums)
     return info

@@ -125,6 +125,9 @@ class CopyChanged:
 
     `claim` is the offset of the claim under which the writer held the partition: a record with an
     older claim than the partition's newest came late and is ignored by every view.
+
+    `upload` is how the store finds the copy's open upload again, "" when it has none; `bytes_done`
+    how much of it was stored when the record was written. Both belong to a pending copy.
     """
 
     key: str
@@ -148,6 +151,8 @@ class CopyChanged:
     waits_count: int = 0
     is_incomplete: bool = False
     request_id: str = ""
+    upload: str = ""
+    bytes_done: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

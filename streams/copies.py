@@ -75,7 +75,7 @@ class FoldNotes:
 class CopiesFold:
     """Makes tables of one replica's copies."""
 
-    version = 7
+    version = 8
 
     def __init__(self, copies_topic: str, on_notes: Callable[[FoldNotes], None]) -> None:
         self._copies_topic = copies_topic
@@ -90,11 +90,13 @@ class CopiesFold:
             " sha256 TEXT, content_type TEXT, origin TEXT, written_at_ms INTEGER,"
             " changed_at_ms INTEGER, checksums TEXT, attempts INTEGER,"
             " next_try_at_ms INTEGER, error_class TEXT, error TEXT, waits_for TEXT,"
-            " waits_count INTEGER, is_incomplete INTEGER, request_id TEXT) WITHOUT ROWID"
+            " waits_count INTEGER, is_incomplete INTEGER, request_id TEXT, upload TEXT,"
+            " bytes_done INTEGER) WITHOUT ROWID"
         )
         db.execute(
             "CREATE INDEX copies_due ON copies (next_try_at_ms) WHERE next_try_at_ms IS NOT NULL"
         )
+        db.execute("CREATE INDEX copies_uploads ON copies (upload) WHERE upload <> ''")
         db.execute("CREATE INDEX copies_waits ON copies (waits_for) WHERE waits_for IS NOT NULL")
         db.execute(
             "CREATE TABLE claims (partition INTEGER PRIMARY KEY, offset INTEGER, worker TEXT)"
@@ -296,6 +298,11 @@ class CopiesQueries:
         """
         rows = self._view.query(f"{_OPEN_RETRIES} AND copy.partition = ?", (partition,))
         return [(row[1], row[2]) for row in rows]
+
+    def uploads(self) -> set[tuple[str, str]]:
+        """The open uploads that copies of this replica name: key and token."""
+        rows = self._view.query("SELECT key, upload FROM copies WHERE upload <> ''")
+        return {(row[0], row[1]) for row in rows}
 
     def overruled(self, topic: str, partition: int) -> list[CopyChanged]:
         """Late records behind which the right one must be said (connectors/overruled.py)."""

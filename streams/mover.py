@@ -51,6 +51,7 @@ from tidestore.streams.removal import Removal, is_going
 from tidestore.streams.sources import NoSourceError, Sources
 from tidestore.streams.states import KnownStates
 from tidestore.streams.story import tell_outcome
+from tidestore.streams.uploads import OpenUploads, PartitionLostError, journal_of
 
 LOGGER: Final = logging.getLogger("tidestore.mover")
 
@@ -80,6 +81,7 @@ class Mover:
         self._writer = writer
         self._holdings = holdings
         self._known = known
+        self._uploads = OpenUploads(target, known)
         # One task per key at a time: events of one object, its retry and its wake never race here.
         self._busy: dict[str, asyncio.Future[None]] = {}
         self._children = Children(target, sources, known, self._busy)
@@ -192,6 +194,8 @@ class Mover:
         self._busy[key] = done
         try:
             await work()
+        except PartitionLostError:
+            LOGGER.info("%s: %s is another worker's now", self._identity.replica, key)
         except Exception as error:
             # A defect of ours may stop neither the partition nor the object's story: it is tried
             # again and then parked, with its reason, as any other failure.
@@ -254,8 +258,8 @@ class Mover:
                 case ChildParked(child):
                     await self._park(record, "child", f"{child} is parked here", child)
                 case Ready(is_incomplete):
-                    is_first = record.attempts == 0 and record.error_class is None
-                    info = await self._transfer(wanted, event, may_wait=is_first)
+                    is_first = not (record.attempts or record.error_class or record.upload)
+                    info = await self._transfer(record, wanted, event, may_wait=is_first)
                     if self._known.is_redacted(wanted.key):
                         # Under our hands: these bytes came after the removal, or before it.
                         await self._remove(record, "redacted meanwhile")
@@ -282,18 +286,28 @@ class Mover:
             self._patience.watch(wanted, soon)
 
     async def _transfer(
-        self, wanted: Wanted, event: ObjectWritten | None, *, may_wait: bool
+        self,
+        record: CopyChanged,
+        wanted: Wanted,
+        event: ObjectWritten | None,
+        *,
+        may_wait: bool,
     ) -> ObjectInfo:
         """Copy the bytes. Equal bytes that are there already are success."""
         if self._known.lifted_number(wanted.key):
             info = await self._removal.put_back(wanted)
-            info = info or await self._fetch(wanted, event, may_wait=may_wait)
+            info = info or await self._fetch(record, wanted, event, may_wait=may_wait)
             await self._removal.forget(wanted.key)
             return info
-        return await self._fetch(wanted, event, may_wait=may_wait)
+        return await self._fetch(record, wanted, event, may_wait=may_wait)
 
     async def _fetch(
-        self, wanted: Wanted, event: ObjectWritten | None, *, may_wait: bool
+        self,
+        record: CopyChanged,
+        wanted: Wanted,
+        event: ObjectWritten | None,
+        *,
+        may_wait: bool,
     ) -> ObjectInfo:
         try:
             if event is not None and event.data is not None:
@@ -302,7 +316,8 @@ class Mover:
                 )
             if may_wait:
                 await self._sources.asking.check_worth_waiting(wanted)
-            return await self._sources.copy(self._target, wanted)
+            async with journal_of(record, self._record) as journal:
+                return await self._sources.copy(self._target, wanted, journal)
         except ObjectExistsError:
             return await self._sources.prove_equal(self._target, wanted)
 
@@ -313,6 +328,7 @@ class Mover:
         text: str,
         retry_after_seconds: float | None = None,
     ) -> None:
+        record = self._uploads.remember(record)
         failed = failed_record(
             record,
             error_class,
@@ -330,6 +346,7 @@ class Mover:
         self, record: CopyChanged, error_class: str, text: str, child: str | None = None
     ) -> None:
         LOGGER.error("%s: %s is parked: %s", self._identity.replica, record.key, text)
+        await self._uploads.abort(record)
         await self._record(parked_record(record, error_class, text, child))
 
     async def _remove(self, record: CopyChanged, reason: str) -> None:

@@ -72,7 +72,11 @@ def bare_record(identity: Identity, key: str, log_offset: int, now_ms: int) -> C
 
 
 def fresh(record: CopyChanged, state: CopyState) -> CopyChanged:
-    """The record in a new state, without what belonged to the old one."""
+    """The record in a new state, without what belonged to the old one.
+
+    An open upload belongs to the pending copy, whatever happened to its last try.
+    """
+    is_pending = state is CopyState.PENDING
     return replace(
         record,
         state=state,
@@ -82,6 +86,8 @@ def fresh(record: CopyChanged, state: CopyState) -> CopyChanged:
         waits_for=None,
         waits_count=0,
         is_incomplete=False,
+        upload=record.upload if is_pending else "",
+        bytes_done=record.bytes_done if is_pending else None,
     )
 
 

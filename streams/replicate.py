@@ -47,6 +47,7 @@ from tidestore.streams.scrub_timer import ScrubTimer
 from tidestore.streams.settings import WorkerSettings
 from tidestore.streams.sources import Sources
 from tidestore.streams.states import KnownStates
+from tidestore.streams.uploads import Sweeper
 
 LOGGER: Final = logging.getLogger("tidestore.replicate")
 
@@ -133,11 +134,13 @@ class ReplicateWorker:
     ) -> None:
         """What does not come from the log just now: tries that are due, repairs, comparisons."""
         identity, holdings = self._identity, self._holdings
-        self._lanes = Lanes(identity.topic, mover, CopiesQueries(view), known, holdings)
+        queries = CopiesQueries(view)
+        self._lanes = Lanes(identity.topic, mover, queries, known, holdings)
         findings = FindingsQueries(view, identity.replica, identity.incarnation)
         self._mender = Mender(identity, target, sources, mover, known, holdings, findings)
         timer = ScrubTimer(self._settings, target, writer, lambda: holdings.stamp(0) is not None)
-        work = (self._lanes.run(), self._mender.run(), timer.run())
+        sweeper = Sweeper(target, queries, holdings, identity.partitions)
+        work = (self._lanes.run(), self._mender.run(), timer.run(), sweeper.run())
         self._background = [asyncio.create_task(item) for item in work]
 
     async def run(self) -> None:

@@ -21,7 +21,7 @@ from tidestore.connectors.errors import (
     ObjectTooLargeError,
     StoreError,
 )
-from tidestore.connectors.store import ObjectInfo, ObjectStore
+from tidestore.connectors.store import ObjectInfo, ObjectStore, UploadJournal
 from tidestore.connectors.verify import CheckedSource, put_verified, upload_verified
 from tidestore.schemas.checksums import Checksums, checksums_of
 from tidestore.streams.asking import Asking
@@ -96,7 +96,9 @@ class Sources:
         async with self._small_places, self._clocked(wanted.key):
             return await put_verified(target, wanted.key, data, sums, wanted.content_type)
 
-    async def copy(self, target: ObjectStore, wanted: Wanted) -> ObjectInfo:
+    async def copy(
+        self, target: ObjectStore, wanted: Wanted, journal: UploadJournal | None = None
+    ) -> ObjectInfo:
         """Copy from the first source that has the right bytes.
 
         Raises NoSourceError, or what the target raised: ObjectExistsError among it.
@@ -114,7 +116,7 @@ class Sources:
                     sums = await asyncio.to_thread(checksums_of, body)
                 return await put_verified(target, wanted.key, body, sums, wanted.content_type)
         async with self._large_places:
-            return await self._copy_large(target, wanted)
+            return await self._copy_large(target, wanted, journal)
 
     async def manifest(self, wanted: Wanted) -> bytes:
         """The bytes of a manifest that did not come with its event."""
@@ -169,10 +171,12 @@ class Sources:
 
         return await self._from_any(wanted, put_right)
 
-    async def _copy_large(self, target: ObjectStore, wanted: Wanted) -> ObjectInfo:
+    async def _copy_large(
+        self, target: ObjectStore, wanted: Wanted, journal: UploadJournal | None
+    ) -> ObjectInfo:
         async def write(source: CheckedSource) -> ObjectInfo:
             return await upload_verified(
-                target, wanted.key, source, wanted.size, wanted.content_type
+                target, wanted.key, source, wanted.size, wanted.content_type, journal
             )
 
         return await self._from_any(wanted, write)

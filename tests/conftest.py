@@ -34,7 +34,7 @@ from tests.servers.stores import (
 from tests.turns import Turns
 from tests.world import World, replica_on
 
-pytest.register_assert_rewrite("tidestore.connectors.conformance.suite")
+pytest.register_assert_rewrite("tidestore.connectors.conformance")
 
 # The same examples each time where it must be repeatable; many more where there is time.
 settings.register_profile(

@@ -145,6 +145,7 @@ def _explanation(moment: Json, trouble: Json) -> Json:
         "waits_count": WHOLE,
         "is_incomplete": {"type": "boolean"},
         "store_checksums": TEXT,
+        "bytes_done": WHOLE,
     }
     steps = {"type": "array", "items": record(needed, more)}
     event = record(

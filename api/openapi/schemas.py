@@ -178,11 +178,16 @@ def _copy() -> Json:
             "waits_for": TEXT,
             "waits_count": WHOLE,
             "is_incomplete": {"type": "boolean"},
+            "bytes_done": WHOLE,
         },
     )
 
 
 def _replica() -> Json:
+    under_way = record(
+        {"key": TEXT, "size": WHOLE, "bytes_done": WHOLE, "changed_at_ms": _MOMENT},
+        description="A large copy: how much of it was stored at `changed_at_ms`.",
+    )
     lag = record(
         {
             "objects": WHOLE,
@@ -204,6 +209,7 @@ def _replica() -> Json:
             "parked": WHOLE,
             **lateness_members(),
             **scrub_members(_MOMENT),
+            "under_way": {"type": "array", "items": under_way},
         }
     )
 

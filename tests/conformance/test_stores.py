@@ -16,7 +16,7 @@ from tests.conftest import Servers
 
 from tidestore.connectors.azure import AzureStore
 from tidestore.connectors.conformance import StoreContract
-from tidestore.connectors.conformance.suite import is_absent, key_of, read_all
+from tidestore.connectors.conformance.made import is_absent, key_of, read_all
 from tidestore.connectors.credentials import Secret, StoreAddress
 from tidestore.connectors.errors import (
     BucketMissingError,

@@ -14,7 +14,7 @@ from tests.conftest import Servers
 from tests.servers.stores import StoreServer
 from tests.servers.wire import MARK, Wire
 from tidestore.connectors.azure import AzureStore
-from tidestore.connectors.conformance.suite import is_absent, key_of, read_all
+from tidestore.connectors.conformance.made import is_absent, key_of, read_all
 from tidestore.connectors.errors import ChecksumMismatchError, StoreError, StoreUnreachableError
 from tidestore.connectors.gcs import GcsStore
 from tidestore.connectors.registry import StoreFactory

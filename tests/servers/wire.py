@@ -10,6 +10,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 MARK: Final = b"<<the-bytes-that-change>>"
@@ -30,6 +31,13 @@ class Wire:
         self.answer_bytes_max: int | None = None
         self.changed = 0
         self.cut = 0
+        # What clients have sent; once it is more than this, nothing more passes until release().
+        self.request_bytes = 0
+        self.request_bytes_max: int | None = None
+        self._counting = threading.Lock()
+        self._life = 0
+        self._passes = threading.Event()
+        self._passes.set()
         self._target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -52,7 +60,7 @@ class Wire:
             server = socket.create_connection(("127.0.0.1", self._target), timeout=5)
             self._sockets += [client, server]
             for source, target, change in (
-                (client, server, self._request),
+                (client, server, partial(self._request, self._life)),
                 (server, client, self._answer),
             ):
                 source.settimeout(_IDLE_SECONDS)
@@ -80,7 +88,39 @@ class Wire:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    def _request(self, data: bytes) -> bytes:
+    @property
+    def is_held(self) -> bool:
+        """Whether requests wait for release()."""
+        return not self._passes.is_set()
+
+    def release(self) -> None:
+        """Let requests pass, and count them from 0."""
+        with self._counting:
+            self.request_bytes_max = None
+            self.request_bytes = 0
+        self._passes.set()
+
+    def drop(self, request_bytes_max: int | None = None) -> None:
+        """Forget the connections that are open, with what is still inside of them; then release.
+
+        For when their client is dead: its last bytes lie in the kernel, and would count.
+        """
+        with self._counting:
+            self._life += 1
+        self.release()
+        self.request_bytes_max = request_bytes_max
+
+    def _request(self, life: int, data: bytes) -> bytes:
+        with self._counting:
+            if life != self._life:
+                raise OSError("this connection was dropped")
+            self.request_bytes += len(data)
+            limit = self.request_bytes_max
+            if limit is not None and self.request_bytes > limit:
+                self._passes.clear()
+        self._passes.wait(_IDLE_SECONDS)
+        if life != self._life:
+            raise OSError("this connection was dropped")
         return self._replace(data) if self.changes_requests else data
 
     def _answer(self, data: bytes) -> bytes:

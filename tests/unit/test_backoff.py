@@ -19,7 +19,7 @@ def test_every_class_of_error_has_its_policy_on_purpose() -> None:
         for item in vars(errors).values()
         if isinstance(item, type) and issubclass(item, errors.StoreError)
     }
-    assert classes - POLICIES.keys() == {"exists", "unsupported"}
+    assert classes - POLICIES.keys() == {"exists", "unsupported", "too_large"}
     assert POLICIES.keys() - classes == {"log", "defect"}
 
 

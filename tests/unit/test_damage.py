@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tidestore.connectors.conformance.suite import key_of, read_all
+from tidestore.connectors.conformance.made import key_of, read_all
 from tidestore.connectors.damage import keep_aside
 from tidestore.connectors.errors import ChecksumMismatchError, StoreUnreachableError
 from tidestore.connectors.memory import MemoryStore
-from tidestore.connectors.store import ByteSource, ObjectInfo
+from tidestore.connectors.store import ByteSource, ObjectInfo, UploadJournal
 from tidestore.schemas.checksums import checksums_of
 from tidestore.schemas.objects import ObjectKey
 
@@ -21,13 +21,21 @@ class Failing(MemoryStore):
     failures: tuple[Exception, ...] = ()
 
     async def upload_if_absent(
-        self, key: ObjectKey, source: ByteSource, *, size: int | None, content_type: str
+        self,
+        key: ObjectKey,
+        source: ByteSource,
+        *,
+        size: int | None,
+        content_type: str,
+        journal: UploadJournal | None = None,
     ) -> ObjectInfo:
         if self.failures:
             failure, *rest = self.failures
             self.failures = tuple(rest)
             raise failure
-        return await super().upload_if_absent(key, source, size=size, content_type=content_type)
+        return await super().upload_if_absent(
+            key, source, size=size, content_type=content_type, journal=journal
+        )
 
 
 async def put_bad(store: MemoryStore, body: bytes) -> ObjectInfo:

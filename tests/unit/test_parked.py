@@ -44,6 +44,8 @@ def row(
         "waits_for": None,
         "waits_count": 0,
         "is_incomplete": False,
+        "bytes_done": None,
+        "size": 4,
     }
     return CopyRow(**{**values, **more})
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidestore.connectors.errors import ObjectTooLargeError
+from tidestore.connectors.errors import ObjectExistsError, ObjectTooLargeError
 from tidestore.connectors.parts import (
     AZURE_LIMITS,
     FLIGHT_BYTES_MAX,
@@ -37,8 +37,8 @@ _SMALL = PartLimits(parts_max=3, part_bytes_min=1, part_bytes_max=GIB, object_by
 
 def test_the_limits_are_those_that_the_clouds_publish() -> None:
     """Goal: a typing error in a limit is seen. Method: the published figures, written out."""
-    assert S3_LIMITS == PartLimits(10_000, 5_242_880, 5_368_709_120, 53_687_091_200_000)
-    assert AZURE_LIMITS == PartLimits(50_000, 1, 4_194_304_000, 209_715_200_000_000)
+    assert PartLimits(10_000, 5_242_880, 5_368_709_120, 53_687_091_200_000) == S3_LIMITS
+    assert PartLimits(50_000, 1, 4_194_304_000, 209_715_200_000_000) == AZURE_LIMITS
     assert (GCS_LIMITS.part_bytes_step, GCS_LIMITS.object_bytes_max) == (262_144, 5 * TIB)
 
 
@@ -89,13 +89,43 @@ def test_what_is_too_large_is_parked_at_once() -> None:
     assert isinstance(next_try(word, 1, 0, dice=0.5), GiveUp)
 
 
+class _Kept:
+    """A journal that outlives its upload."""
+
+    def __init__(self) -> None:
+        self.token = ""
+        self.told: list[int] = []
+        self.failure: Exception | None = None
+
+    async def begun(self, token: str) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.token = token
+
+    def stored(self, size: int) -> None:
+        self.told.append(size)
+
+
+class _Server:
+    """What a store has: open uploads with their parts, and whether the key is taken."""
+
+    def __init__(self) -> None:
+        self.uploads: dict[str, dict[int, bytes]] = {}
+        self.is_taken = False
+
+
 class _Noted(PartedUpload):
     """Notes what is sent, and how much at once."""
 
     limits = _SMALL
 
-    def __init__(self, size: int | None) -> None:
-        super().__init__("noted", ObjectKey("k"), size)
+    def __init__(
+        self, size: int | None, journal: _Kept | None = None, server: _Server | None = None
+    ) -> None:
+        super().__init__("noted", ObjectKey("k"), size, journal)
+        self.server = server or _Server()
+        self.token = ""
+        self.sent: list[int] = []
         self.parts: dict[int, bytes] = {}
         self.flying = 0
         self.flying_max = 0
@@ -111,8 +141,23 @@ class _Noted(PartedUpload):
         await self._run(source())  # type: ignore[arg-type]
         return b"".join(self.parts[number] for number in sorted(self.parts))
 
-    async def _begin(self) -> None:
-        assert not self.parts
+    async def _begin(self) -> str:
+        assert not self.token
+        self.token = f"upload {len(self.server.uploads)}"
+        self.parts = self.server.uploads[self.token] = {}
+        return self.token
+
+    async def _find(self, token: str) -> bool:
+        found = self.server.uploads.get(token)
+        if found is not None:
+            self.token, self.parts = token, found
+        return found is not None
+
+    async def _is_taken(self) -> bool:
+        return self.server.is_taken
+
+    async def _holds(self, number: int, body: bytes) -> bool:
+        return self.parts.get(number) == body
 
     async def _add(self, chunk: bytes) -> None:
         del chunk
@@ -122,6 +167,7 @@ class _Noted(PartedUpload):
         self.flying_max = max(self.flying_max, self.flying)
         await asyncio.sleep(0)
         self.flying -= len(body)
+        self.sent.append(number)
         self.parts[number] = body
 
     async def _put_whole(self, body: bytes) -> ObjectInfo:
@@ -133,6 +179,7 @@ class _Noted(PartedUpload):
 
     async def _abort(self) -> None:
         self.is_aborted = True
+        self.server.uploads.pop(self.token, None)
 
 
 @pytest.mark.parametrize("size", [0, 1, PART_BYTES_USUAL, PART_BYTES_USUAL + 1, 48 * MIB])
@@ -156,3 +203,60 @@ async def test_a_stream_of_unknown_length_with_too_many_parts_is_refused_and_abo
     assert upload.is_aborted
     with pytest.raises(ObjectTooLargeError):
         _Noted(GIB + 1)
+
+
+async def _break_off(body: bytes, journal: _Kept, server: _Server, parts: int) -> None:
+    """Send so many parts of a body, then let the source fail."""
+
+    async def source() -> object:
+        yield body[: parts * PART_BYTES_USUAL + 1]
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await _Noted(len(body), journal, server)._run(source())  # type: ignore[arg-type]
+
+
+async def test_with_a_journal_only_the_missing_parts_are_sent() -> None:
+    """Goal: resumed at the missing part. Method: break off after two of three, go on, count."""
+    body, journal, server = os.urandom(48 * MIB), _Kept(), _Server()
+    await _break_off(body, journal, server, 2)
+    assert server.uploads[journal.token].keys() == {1, 2}
+    upload = _Noted(len(body), journal, server)
+    assert await upload.run(body) == body
+    assert upload.sent == [3]
+    assert journal.told[-1] == len(body)
+
+
+async def test_a_part_of_other_bytes_is_sent_again() -> None:
+    """Goal: no part is believed. Method: change one that is there, go on, compare the whole."""
+    body, journal, server = os.urandom(48 * MIB), _Kept(), _Server()
+    await _break_off(body, journal, server, 2)
+    server.uploads[journal.token][1] = bytes(PART_BYTES_USUAL)
+    upload = _Noted(len(body), journal, server)
+    assert await upload.run(body) == body
+    assert sorted(upload.sent) == [1, 3]
+
+
+async def test_an_upload_that_is_no_more_is_begun_anew_or_was_completed() -> None:
+    """Goal: a lost upload loses nothing. Method: abort it behind the journal's back, both ways."""
+    body, journal, server = os.urandom(17 * MIB), _Kept(), _Server()
+    await _break_off(body, journal, server, 1)
+    first = journal.token
+    server.uploads.clear()
+    server.uploads["another"] = {}
+    assert await _Noted(len(body), journal, server).run(body) == body
+    assert journal.token != first
+    server.uploads.clear()
+    server.is_taken = True
+    with pytest.raises(ObjectExistsError):
+        await _Noted(len(body), journal, server).run(body)
+    assert not server.uploads
+
+
+async def test_an_upload_whose_name_was_not_kept_is_aborted_at_once() -> None:
+    """Goal: nothing stays open that nobody can find. Method: a journal that cannot write."""
+    journal, server = _Kept(), _Server()
+    journal.failure = OSError("the log is away")
+    with pytest.raises(OSError, match="the log is away"):
+        await _Noted(17 * MIB, journal, server).run(bytes(17 * MIB))
+    assert not server.uploads

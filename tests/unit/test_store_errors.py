@@ -43,6 +43,7 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
         "StoreFullError": ("full", True),
         "BucketMissingError": ("bucket", True),
         "UnsupportedError": ("unsupported", False),
+        "ObjectTooLargeError": ("too_large", False),
         "StoreFaultError": ("fault", True),
     }
     assert errors.__doc__

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -58,7 +58,27 @@ def status(
         fail(str(error), error.hint)
 
 
-def _table(document: dict[str, Any]) -> Table:
+def _table(document: dict[str, Any]) -> Group:
+    tables = [_replicas(document)]
+    if any(replica["under_way"] for replica in document["replicas"]):
+        tables.append(_under_way(document))
+    return Group(*tables)
+
+
+def _under_way(document: dict[str, Any]) -> Table:
+    """Large copies, with how much of each was stored when its worker last said so."""
+    table = Table(title="large copies under way", title_justify="left")
+    for name in ("replica", "key", "done", "size", ""):
+        table.add_column(name, justify="left" if name in ("replica", "key") else "right")
+    for replica in document["replicas"]:
+        for copy in replica["under_way"]:
+            done, size = copy["bytes_done"], copy["size"]
+            share = f"{100 * done / size:.0f} %"
+            table.add_row(replica["name"], copy["key"], _bytes(done), _bytes(size), share)
+    return table
+
+
+def _replicas(document: dict[str, Any]) -> Table:
     table = Table(title=f"{document['objects']} objects in the log", title_justify="left")
     for name in (
         "replica",

@@ -15,6 +15,7 @@ _REMEDIES: Final = {
     "bucket": "bring the bucket or folder back",
     "missing": "no replica has the bytes: look whether the origin lost them",
     "checksum": "the source's bytes are not what was written: `tidestore verify` finds them",
+    "too_large": "the store takes no object of this size: write it as several",
     "poison": "its record in the log cannot be read: `tidestore log show poison`",
     "defect": "a mistake of ours: the worker's log has the trace",
 }
@@ -87,6 +88,8 @@ def _step_words(step: dict[str, Any], now_ms: int) -> str:
         words.append(f"waits for {step['waits_for']}{more}")
     if "error" in step:
         words.append(f"{step.get('error_class', 'error')}: {' '.join(step['error'].split())}")
+    if "bytes_done" in step:
+        words.append(f"{step['bytes_done']} bytes are there")
     if "next_try_at_ms" in step:
         left = step["next_try_at_ms"] - now_ms
         words.append(f"next try in {age_words(left)}" if left > 0 else "next try now")
