@@ -102,11 +102,12 @@ class Removal:
     ) -> CopyChanged | None:
         """Do what is due now; the record to write, or None. Raises StoreError.
 
-        Without a decision, which cannot be before it is known to this worker, the log's own word
-        takes the object from sight, and nothing is purged.
+        Without a decision that stands the log's own word takes the object from sight, and nothing
+        is purged: the decision is not known to this worker yet, perhaps a lift before it is.
         """
-        purge_after_ms = _UNDECIDED_MS if decision is None else decision.purge_after_ms
-        reason = (decision.reason if decision is not None else "") or reason
+        is_decided = decision is not None and decision.is_redacted
+        purge_after_ms = decision.purge_after_ms if decision and is_decided else _UNDECIDED_MS
+        reason = (decision.reason if decision and is_decided else "") or reason
         key, aside = ObjectKey(record.key), _aside(record.key)
         now_ms = int(time.time() * 1000)
         if purge_after_ms > now_ms:

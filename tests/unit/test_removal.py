@@ -21,6 +21,7 @@ BODY = b"test"
 NOW = int(time.time() * 1000)
 KEPT = Decision(is_redacted=True, lifted_number=0, reason="consent", purge_after_ms=2**42)
 AT_ONCE = replace(KEPT, purge_after_ms=0)
+LIFTED = replace(KEPT, is_redacted=False, lifted_number=1, purge_after_ms=0)
 ASIDE = ObjectKey(ASIDE_PREFIX + KEY)
 
 
@@ -113,10 +114,16 @@ async def test_what_is_lifted_is_put_back_as_it_was() -> None:
     assert not await holds(bad, KEY)
 
 
-async def test_without_a_decision_nothing_is_purged() -> None:
-    """Goal: the log's word alone destroys nothing. Method: a step before the decision is known."""
+@pytest.mark.parametrize(
+    "known", [None, replace(KEPT, is_redacted=False, lifted_number=1, purge_after_ms=0)]
+)
+async def test_without_a_decision_nothing_is_purged(known: Decision | None) -> None:
+    """Goal: the log's word alone destroys nothing. Method: a step before the decision is known.
+
+    Also when only the lift of an earlier one is: that once purged what was redacted again.
+    """
     store = await store_with(KEY)
-    going = await Removal(store, look_seconds=1).step(present(), None, "from the log")
+    going = await Removal(store, look_seconds=1).step(present(), known, "from the log")
     assert going is not None
     assert going.error == "from the log"
     assert not await holds(store, KEY)
