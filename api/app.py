@@ -32,8 +32,9 @@ from tidestore.api.origin import OriginWriter
 from tidestore.api.problems import problems_middleware
 from tidestore.api.protocol import HEADERS_MAX, LINE_BYTES_MAX, GatewayRunner
 from tidestore.api.reconcile import Reconciler
-from tidestore.api.redactions import REDACTOR
+from tidestore.api.redactions import REDACTOR, REFERENCES
 from tidestore.api.redactor import Redactor
+from tidestore.api.references import References
 from tidestore.api.replicas import ReplicasFold, settle_replicas
 from tidestore.api.routes import all_routes
 from tidestore.api.scrubs import SCRUBS, ScrubBook, ScrubsFold
@@ -208,6 +209,13 @@ async def _start_redactor(
     index, writer = gateway.index, gateway.writer
     redactor = app[REDACTOR] = Redactor(index, writer, settings.topics, settings.kafka, owed)
     _in_background(stack, redactor.run())
+    names = References(
+        settings.data_folder, settings.kafka, settings.topics, writer, gateway.stores
+    )
+    stack.push_async_callback(names.close)
+    app[REFERENCES] = names
+    if index.redactions.are_any():
+        await names.start()
 
 
 async def _start_hooks(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
 from tidestore.api.context import POSITION_HEADER, gateway_of, single_parameter
 from tidestore.api.problems import Problem
-from tidestore.api.redactions import with_receipts
+from tidestore.api.redactions import gone_from, with_receipts
+from tidestore.api.references import incompleteness
 from tidestore.api.targets import (
     Target,
     choose_replicas,
@@ -27,6 +28,8 @@ from tidestore.schemas.objects import PUBLIC, Kind, MalformedError
 
 LOGGER: Final = logging.getLogger("tidestore.api")
 
+# On a manifest: `true` when something that it names is redacted, `unknown` while that is read.
+INCOMPLETE_HEADER: Final = "Tidestore-Is-Incomplete"
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 # Immutable means for ever; a year is the longest that caches take seriously.
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
@@ -42,6 +45,7 @@ def read_object(kind: Kind) -> Callable[[web.Request], Awaitable[web.StreamRespo
         target = await find_target(request, kind)
         replicas = choose_replicas(request, target)
         headers = _headers(request, target, replicas[0])
+        await _say_incomplete(request, target, headers)
         unchanged = _check_conditions(request, target, headers)
         if unchanged is not None:
             return unchanged
@@ -54,6 +58,14 @@ def read_object(kind: Kind) -> Callable[[web.Request], Awaitable[web.StreamRespo
         return await _stream(request, target, replicas, headers)
 
     return handler
+
+
+async def _say_incomplete(request: web.Request, target: Target, headers: dict[str, str]) -> None:
+    """A manifest's bytes are what they were; whether all that it names is still there is said."""
+    gone = await gone_from(request, target.kind, target.row.key)
+    if said := incompleteness(gone):
+        headers[INCOMPLETE_HEADER] = said
+        headers["Cache-Control"] = "no-cache"
 
 
 def list_versions(kind: Kind) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -93,7 +105,8 @@ def list_copies(kind: Kind) -> Callable[[web.Request], Awaitable[web.StreamRespo
         except Problem as problem:
             raise with_receipts(problem, gateway) from None
         copies = gateway.index.copies(row.key)
-        document = {
+        gone = await gone_from(request, kind, row.key)
+        document: dict[str, Any] = {
             "kind": kind.value,
             "dataset": dataset,
             "key": row.key,
@@ -105,6 +118,8 @@ def list_copies(kind: Kind) -> Callable[[web.Request], Awaitable[web.StreamRespo
                 for name in gateway.replica_names
             ],
         }
+        if incompleteness(gone) == "true":
+            document.update(is_incomplete=True, gone=gone)
         return web.json_response(document, headers={"Cache-Control": "no-store"})
 
     return handler
@@ -174,7 +189,10 @@ async def _redirect(
             content_type=target.content_type,
             disposition=target.disposition,
         )
-        kept = ("ETag", "Repr-Digest", "Tidestore-Key", "Tidestore-Version", POSITION_HEADER)
+        kept = (
+            *("ETag", "Repr-Digest", "Tidestore-Key", "Tidestore-Version"),
+            *(POSITION_HEADER, INCOMPLETE_HEADER),
+        )
         found = {key: value for key, value in headers.items() if key in kept}
         return web.Response(
             status=307,

@@ -233,6 +233,14 @@ class Index:
 
     # Waiting.
 
+    def known_ends(self) -> dict[str, dict[int, int]]:
+        """How far decisions and log are known here: for each topic the next offsets."""
+        topics = self._topics
+        return {
+            topic: {number: self._view.offset_next(topic, number) for number in range(count)}
+            for topic, count in ((topics.redactions, 1), (topics.log, topics.partitions))
+        }
+
     async def reach_redactions(self, offset_next: int) -> None:
         """Wait until the decisions before this offset of `redactions` are known here."""
         await self._view.reached(

@@ -1,6 +1,6 @@
 """What a redaction would do, before it does it, and the token that proves that it was looked at.
 
-    file    takes its blob along, unless another live file names it: then the blob stays
+    file    takes its blob along, unless another live manifest names it: then the blob stays
     bundle, collection   take nothing along: what they name may be named by others
 
 The token is a keyed hash of the preview, valid for some minutes on any gateway, which needs no
@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,16 +73,29 @@ class Preview:
 
 
 def preview_of(
-    index: Index, target: str, kind: Kind, dataset: DatasetName, keys: list[str]
+    index: Index,
+    target: str,
+    kind: Kind,
+    dataset: DatasetName,
+    keys: list[str],
+    *,
+    parents: Mapping[str, Sequence[str]] | None = None,
+    is_complete: bool = True,
 ) -> Preview:
     """Look at what a redaction of these keys means; nothing is changed.
+
+    `parents` are the bundles and collections that name a key.
 
     Keys that are redacted already are looked at, too: what their redaction did not come to is then
     found at the retry.
     """
     taken: list[str] = []
     kept: list[tuple[str, tuple[str, ...]]] = []
-    named_by: list[str] = []
+    live = {
+        key: [name for name in names if index.redactions.find(name) is None]
+        for key, names in (parents or {}).items()
+    }
+    named_by = [name for key in keys for name in live.get(key, [])]
     if kind is Kind.BLOB:
         for key in keys:
             named_by += index.redactions.files_naming(dataset, key.rsplit("/", 1)[-1])
@@ -92,13 +106,15 @@ def preview_of(
             blob = blob_key(dataset, Sha256(sha256))
             if index.find(blob) is None or index.redactions.find(blob) is not None:
                 continue
-            others = [f for f in index.redactions.files_naming(dataset, sha256) if f not in going]
+            files = index.redactions.files_naming(dataset, sha256)
+            others = [*(f for f in files if f not in going), *live.get(blob, [])]
             if others:
                 kept.append((blob, tuple(others)))
             else:
                 taken.append(blob)
+    refers = tuple(sorted(set(named_by) - set(keys)))
     return Preview(
-        target, kind, dataset, tuple(keys), tuple(taken), tuple(kept), tuple(sorted(named_by))
+        target, kind, dataset, tuple(keys), tuple(taken), tuple(kept), refers, is_complete
     )
 
 

@@ -34,6 +34,7 @@ from tidestore.api.redaction_preview import (
     preview_of,
 )
 from tidestore.api.redactor import Redactor
+from tidestore.api.references import References
 from tidestore.schemas.audit import AuditRecorded
 from tidestore.schemas.objects import (
     DatasetName,
@@ -47,6 +48,7 @@ from tidestore.schemas.objects import (
 )
 
 REDACTOR: Final = web.AppKey("redactor", Redactor)
+REFERENCES: Final = web.AppKey("references", References)
 
 REASON_CHARS_MAX: Final = 500
 _MEMBERS: Final = {"reason", "grace_seconds", "token"}
@@ -87,9 +89,7 @@ def redact_object(kind: Kind) -> Callable[[web.Request], Awaitable[web.StreamRes
         is_preview = flag_parameter(request, "preview")
         order = None if is_preview else _read_order(asked.gateway, await read_json(request))
         await asked.redactor.catch_up()
-        preview = preview_of(
-            asked.gateway.index, asked.target, kind, asked.dataset, _keys_of(asked)
-        )
+        preview = await _look(request, asked)
         standing = asked.gateway.index.redactions.find(asked.target)
         if not preview.keys and standing is None:
             raise Problem(404, "not_found", f"there is no such {kind.value}")
@@ -184,6 +184,21 @@ def _keys_of(asked: _Asked) -> list[str]:
     return [asked.target] if index.find(asked.target) is not None else []
 
 
+async def _look(request: web.Request, asked: _Asked) -> Preview:
+    index, keys = asked.gateway.index, _keys_of(asked)
+    named = [*keys, *index.redactions.blobs_of(keys)]
+    parents, is_complete = await request.app[REFERENCES].parents_of(named)
+    return preview_of(
+        index,
+        asked.target,
+        asked.kind,
+        asked.dataset,
+        keys,
+        parents=parents,
+        is_complete=is_complete,
+    )
+
+
 def _answer_preview(asked: _Asked, preview: Preview) -> web.Response:
     document = {
         **preview.document(),
@@ -254,6 +269,16 @@ def with_receipts(problem: Problem, gateway: Gateway) -> Problem:
     if problem.code == "redacted":
         problem.more["receipts"] = receipts_of(gateway, problem.more["key"])
     return problem
+
+
+async def gone_from(request: web.Request, kind: Kind, key: str) -> list[str] | None:
+    """What a manifest names and is redacted; None when that is not known yet."""
+    gateway = gateway_of(request)
+    if kind in (Kind.BLOB, Kind.FILE) or not gateway.index.redactions.are_any():
+        return []
+    seconds = gateway.settings.limits.catch_up_seconds_max
+    known = gateway.index.known_ends()
+    return await request.app[REFERENCES].gone_from(key, known, seconds)
 
 
 def receipts_of(gateway: Gateway, target: str) -> list[dict[str, Any]]:

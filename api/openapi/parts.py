@@ -109,6 +109,8 @@ _HEADERS: Final = {
     "Tidestore-Position": "The event's place in the log: `generation.partition.offset`.",
     "Tidestore-Key": "The object's key, the same on every replica.",
     "Tidestore-Version": "The version that was read.",
+    "Tidestore-Is-Incomplete": "On a manifest: `true` when something that it names was redacted, "
+    "`unknown` while that is being read.",
     "Tidestore-Replica": "The replica that the bytes come from.",
     "ETag": "The sha256 of the content, quoted; strong, and the same on every replica.",
     "Repr-Digest": "The sha-256 of the content (RFC 9530).",

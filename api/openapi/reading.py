@@ -60,6 +60,8 @@ def _read(bounds: Bounds, kind: Kind) -> Json:
     is_bytes = kind in (Kind.BLOB, Kind.FILE)
     what = "bytes" if is_bytes else "manifest"
     headers = (*_OBJECT_HEADERS, *(() if kind is Kind.BLOB else ("Tidestore-Version",)))
+    if kind in (Kind.BUNDLE, Kind.COLLECTION):
+        headers = (*headers, "Tidestore-Is-Incomplete")
     # A file's bytes have the content type that its writer gave.
     media = {
         Kind.BLOB: "application/octet-stream",

@@ -251,7 +251,9 @@ def _read() -> Json:
                 "size": WHOLE,
                 "sha256": SHA256,
                 "copies": {"type": "array", "items": _copy()},
-            }
+            },
+            {"is_incomplete": {"type": "boolean"}, "gone": {"type": "array", "items": TEXT}},
+            "`gone` is what a manifest names and was redacted.",
         ),
         "Replicas": record({"replicas": {"type": "array", "items": _replica()}, "objects": WHOLE}),
     }

@@ -183,3 +183,42 @@ async def test_a_frozen_gateways_late_append_is_taken_away_again(calls: Calls) -
     await calls.world.until(lambda: ends_redacted(calls.world, key, times=2))
     for gateway in ("0", "1"):
         await gone(calls, f"/v1/blobs/{sha256_of(body)}", gateway)
+
+
+async def test_a_bundle_whose_file_is_gone_says_so(calls: Calls) -> None:
+    """Goal: cascades are explicit. Method: preview a file of a bundle, then read that.
+
+    Its bytes are what they were. A blob that a live collection names stays when its file goes.
+    """
+    body = random_body(50)
+    uuid, version = await calls.put_new_file(body)
+    key, blob = f"public/files/{uuid}.{version}", f"public/blobs/{sha256_of(body)}"
+    bundle, collection, when = new_uuid(), new_uuid(), new_version()
+    files = {"files": [{"uuid": uuid, "version": version, "name": "a.txt"}]}
+    assert (await calls("PUT", f"/v1/bundles/{bundle}", document=files, version=when)).status == 201
+    contents = {"contents": [{"kind": "blob", "sha256": sha256_of(body)}]}
+    written = await calls("PUT", f"/v1/collections/{collection}", document=contents, version=when)
+    assert written.status == 201, written.body
+    path = f"/v1/bundles/{bundle}"
+    before = await calls.get(path, delivery="stream")
+    assert "Tidestore-Is-Incomplete" not in before.headers
+    shown = await redact(calls, f"/v1/files/{uuid}", version=version, document=None, preview="1")
+    assert shown.json["referred_by"] == [f"public/bundles/{bundle}.{when}"]
+    assert shown.json["is_complete"] is True
+    assert shown.json["takes_along"] == []
+    stays = {"key": blob, "named_by": [f"public/collections/{collection}.{when}"]}
+    assert shown.json["keeps"] == [stays]
+    done = await redact(calls, f"/v1/files/{uuid}", version=version)
+    assert done.status == 202
+    (position,) = done.json["positions"]
+    for gateway in ("0", "1"):
+        for delivery in ("stream", "redirect"):
+            answer = await calls.get(path, gateway=gateway, delivery=delivery, at=position)
+            assert answer.headers["Tidestore-Is-Incomplete"] == "true", (gateway, delivery)
+        head = await calls("HEAD", path, gateway=gateway, token=None, version=when)
+        assert head.headers["Tidestore-Is-Incomplete"] == "true"
+        assert head.headers["Cache-Control"] == "no-cache"
+        copies = (await calls.get(f"{path}/copies", gateway=gateway)).json
+        assert (copies["is_incomplete"], copies["gone"]) == (True, [key])
+    assert (await calls.get(path, delivery="stream")).body == before.body
+    assert (await calls.get(f"/v1/blobs/{sha256_of(body)}")).status in (200, 307)
