@@ -99,9 +99,14 @@ def announcements(
 
 
 def is_everywhere(last: ChangeAnnounced) -> bool:
-    """Whether every replica that was expected when the object was written is settled."""
+    """Whether every replica that was expected when the object was written is settled.
+
+    What is redacted anywhere is on its way out: that it was everywhere is not said any more.
+    """
     states = {place.replica: place.state for place in last.copies}
-    return all(name in states and states[name].is_settled for name in last.expected)
+    return CopyState.REDACTED not in states.values() and all(
+        name in states and states[name].is_settled for name in last.expected
+    )
 
 
 _TYPES = {CopyState.PRESENT: ChangeType.PRESENT, CopyState.PARKED: ChangeType.PARKED}

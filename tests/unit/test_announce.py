@@ -98,16 +98,24 @@ def test_a_copy_parked_twice_is_two_events() -> None:
     assert again.sequence == parked.sequence + 2
 
 
-def test_excluded_and_redacted_copies_count_as_settled_without_an_event_of_their_own() -> None:
-    """Goal: `everywhere` does not wait for what never comes. Method: one of each."""
-    found = _all([_copy("gcp", CopyState.EXCLUDED), _copy("onprem", CopyState.REDACTED)])
-    assert [change.type for change in found] == [ChangeType.PRESENT, ChangeType.PRESENT_EVERYWHERE]
+def test_an_excluded_copy_counts_as_settled_without_an_event_of_its_own() -> None:
+    """Goal: `everywhere` does not wait for what never comes. Method: one excluded, one present."""
+    found = _all([_copy("gcp", CopyState.EXCLUDED), _copy("onprem", CopyState.PRESENT)])
+    assert found[-1].type == ChangeType.PRESENT_EVERYWHERE
     states = {place.replica: place.state for place in found[-1].copies}
     assert states == {
         "aws": CopyState.PRESENT,
         "gcp": CopyState.EXCLUDED,
-        "onprem": CopyState.REDACTED,
+        "onprem": CopyState.PRESENT,
     }
+
+
+def test_what_is_redacted_is_announced_nowhere_as_being_everywhere() -> None:
+    """Goal: no hook is told of what is gone. Method: gone from one replica, and from all."""
+    going = [_copy("gcp", CopyState.PRESENT), _copy("onprem", CopyState.REDACTED)]
+    assert ChangeType.PRESENT_EVERYWHERE not in [change.type for change in _all(going)]
+    gone = [_copy(name, CopyState.REDACTED) for name in _EXPECTED]
+    assert _all(gone) == []
 
 
 def test_everywhere_is_said_once() -> None:
