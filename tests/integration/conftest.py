@@ -50,7 +50,7 @@ def http_world(
     found.settings = {
         "task_lease_seconds": 2.5,
         "task_bytes_min": 1024 * 1024,
-        "second_look_seconds": 1.0,
+        "second_look_seconds": 0.5,
     }
     found.extra_toml = throttle.staging_toml
     found.environ = {"TIDESTORE_LOG_FORMAT": "json"}
