@@ -111,6 +111,11 @@ class Rebuild:
 
     async def append(self) -> None:
         """Prove and append everything that was listed. Raises StoreError, LogError."""
+        for target, decided in self._task.redactions.items():
+            if find_key_parts(target) is not None:
+                # Also when nothing lies here any more: another replica may have been away when it
+                # was decided, and its worker learns of it from the log alone (R7).
+                await self._append_redacted(ObjectKey(target), decided)
         await self._each("reading files", Kind.FILE, _WIDTH, self._read_file)
         await self._each("blobs", Kind.BLOB, _WIDTH, self._blob)
         await self._each("files", Kind.FILE, _WIDTH, self._file)
@@ -277,13 +282,8 @@ class Rebuild:
         logged = self._inventory.logged(item.key)
         kind = parse_key(item.key).kind.value
         if decided is not None:
-            if logged is None:
-                # Its bytes are still here: whoever folds this takes them away.
-                gone = ObjectRedacted(
-                    item.key, decided.number, decided.reason, decided.decided_by,
-                    decided.decided_at_ms, decided.released_to,
-                )  # fmt: skip
-                await self._append_event(item.key, encode(gone))
+            # Its bytes are still here: whoever folds this takes them away.
+            await self._append_redacted(item.key, decided)
             self._findings.restored["redacted objects that were still here"] += 1
             return True
         if logged is None:
@@ -292,6 +292,17 @@ class Rebuild:
             raise MalformedError("object", "is not the one that an earlier run has appended")
         self._findings.already[kind] += 1
         return True
+
+    async def _append_redacted(self, key: ObjectKey, decided: RedactionDecided) -> None:
+        """Say that a key is redacted, once."""
+        if self._inventory.logged(key) is not None:
+            return
+        gone = ObjectRedacted(
+            key, decided.number, decided.reason, decided.decided_by,
+            decided.decided_at_ms, decided.released_to,
+        )  # fmt: skip
+        await self._append_event(key, encode(gone))
+        self._inventory.add_logged([(key, "")])
 
     def _redaction(self, key: str) -> RedactionDecided | None:
         """The decision that covers a key: its own, or that of all versions."""

@@ -75,8 +75,11 @@ async def read_state(store: ObjectStore, seal: RecordSeal, findings: Findings) -
             continue
         try:
             stream = await store.get(info.key)
-            source = CheckedSource(stream.chunks, sha256=None, size=info.size)
-            data = b"".join([chunk async for chunk in source])
+            try:
+                source = CheckedSource(stream.chunks, sha256=None, size=info.size)
+                data = b"".join([chunk async for chunk in source])
+            finally:
+                await stream.close()
             records.append(read_kept(info.key, data))
         except (MalformedError, ObjectMissingError, ChecksumMismatchError) as error:
             findings.note("unreadable records", info.key, str(error))

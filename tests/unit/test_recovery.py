@@ -234,6 +234,19 @@ async def test_a_redacted_object_does_not_come_back(replica: Replica) -> None:
     assert len(replica.log) == before
 
 
+async def test_a_redaction_is_said_again_also_where_nothing_is_left_to_remove(
+    replica: Replica,
+) -> None:
+    """Goal: a replica that was away learns of it (R7). Method: the survivor had removed it."""
+    gone = blob_key(PUBLIC, checksums_of(b"gone").sha256)
+    replica.redactions[gone] = RedactionDecided(gone, 2, "withdrawn", "tester", 1, 2)
+    await replica.blob(SMALL)
+    for _ in range(2):
+        await replica.recover()
+        said = [event for key, event in replica.log if key == gone]
+        assert said == [ObjectRedacted(gone, 2, "withdrawn", "tester", 1, None)]
+
+
 class Failing(MemoryStore):
     """Lists everything, gives nothing."""
 
