@@ -14,9 +14,9 @@ import pytest
 
 from tests.conftest import WorldMaker
 from tests.native_reads import all_keys, gcs_bucket, read_one, s3_client
-from tests.world import World, new_uuid, new_version, random_body
+from tests.world import PARTITIONS, World, new_uuid, new_version, random_body
 from tidestore.client import Client
-from tidestore.schemas.events import CopyChanged, CopyState
+from tidestore.schemas.events import CopyChanged, CopyState, PartitionClaimed
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -66,9 +66,9 @@ async def test_a_manifest_never_comes_before_what_it_names_on_any_store(
 ) -> None:
     """Goal: R5 on S3, GCS and a folder, over a SIGKILL.
 
-    Method: bundles are in the log before there are workers, so that order does not come by itself.
-    Watch all three replicas from then on; each worker is killed when a bundle waits there, and
-    started again.
+    Method: bundles are in the log before there are workers, and the origin has mislaid their larger
+    blobs. Watch all three replicas; each worker is killed when all bundles wait there, and started
+    again. When that one holds its partitions, too, the blobs are back.
     """
     world = make_world(origin="onprem")
     world.replicas["mirror"] = ((world.folder / "mirror").as_uri(), {})
@@ -86,38 +86,55 @@ async def test_a_manifest_never_comes_before_what_it_names_on_any_store(
             await asyncio.sleep(0.05)  # a look costs as much as a copy
 
     async def work(name: str) -> None:
-        world.add_worker(name, "0")
-        await world.until(lambda: _waits(world, name))
-        world.processes[f"worker-{name}-0"].kill()
-        world.restart(f"worker-{name}-0")
+        # In the loop's own thread: what another starts is ended with that (PR_SET_PDEATHSIG).
+        worker = world.add_worker(name, "0")
+        await world.until(lambda: _all_wait(world, name), seconds=60)
+        worker.kill()
+        worker.start()
+        await world.until(lambda: _holds_all(world, name, worker.pid), seconds=60)
 
     async with world.client() as client:
         keys = await asyncio.gather(*(_put_bundle(world, client) for _ in range(BUNDLES)))
+        blobs = world.folder / "onprem" / "public" / "blobs"
+        mislaid = [path for path in blobs.iterdir() if path.stat().st_size > 32 * 1024]
+        for path in mislaid:
+            path.rename(world.folder / path.name)
         watching = [asyncio.create_task(watch(watcher)) for watcher in watchers]
         try:
             await asyncio.gather(*(work(name) for name in names))
+            for watcher in watchers:
+                await world.until(lambda watcher=watcher: _has_found(watcher, 2 * BUNDLES))  # type: ignore[misc]
+            for path in mislaid:
+                (world.folder / path.name).rename(path)
             for name in names:
                 await world.until_present(client, list(keys), name, seconds=90)
         finally:
             is_over.set()
             await asyncio.gather(*watching)
-    count = BUNDLES * (len(SIZES) + 1)
     for watcher in watchers:
         watcher.look()
         assert not watcher.too_early, watcher.replica
-        assert watcher.found[-1] == count
-        in_the_middle = [number for number in watcher.found if 0 < number < count]
-        assert in_the_middle, f"nobody looked at {watcher.replica} while they came"
+        assert watcher.found[-1] == BUNDLES * (len(SIZES) + 1)
 
 
-async def _waits(world: World, replica: str) -> bool:
-    """Whether the replica has said of a bundle that it waits."""
-    records = await asyncio.to_thread(lambda: list(world.records(f"copies.{replica}.1")))
-    return any(
-        isinstance(record.event, CopyChanged)
-        and record.event.state is CopyState.WAITING
-        and "/bundles/" in record.key
-        for record in records
+async def _has_found(watcher: Watcher, count: int) -> bool:
+    return watcher.found[-1:] >= [count]
+
+
+async def _all_wait(world: World, replica: str) -> bool:
+    """Whether the replica has said of every bundle that it waits."""
+    told = await asyncio.to_thread(lambda: list(world.records(f"copies.{replica}.1")))
+    changes = [record.event for record in told if isinstance(record.event, CopyChanged)]
+    waiting = {change.key for change in changes if change.state is CopyState.WAITING}
+    return sum("/bundles/" in key for key in waiting) == BUNDLES
+
+
+async def _holds_all(world: World, replica: str, pid: int) -> bool:
+    """Whether a worker has claimed every partition."""
+    told = await asyncio.to_thread(lambda: list(world.records(f"copies.{replica}.1")))
+    claims = [record.event for record in told if isinstance(record.event, PartitionClaimed)]
+    return {claim.partition for claim in claims if claim.worker.endswith(f"/{pid}")} == set(
+        range(PARTITIONS)
     )
 
 
