@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,76 +16,24 @@ from typing import Any
 import pytest
 
 from tests.conftest import Servers, _replicas
-from tests.integration.commands import environ, lines, run
+from tests.integration.vandals import Person, Vandal
 from tests.servers.kafka import TestKafka
-from tests.world import World, random_body
+from tests.world import World, gathering, random_body
 from tidestore.client import Client, ClientError
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.registry import make_store
 from tidestore.connectors.signing import is_signed
-from tidestore.local.readback import gcs_client, places_of, s3_client
+from tidestore.connectors.store import ObjectStore
 from tidestore.schemas.events import PartitionClaimed
+from tidestore.schemas.findings import ScrubReported
 from tidestore.streams.scrub import Outcome
 from tidestore.streams.scrub_open import open_scrubber
+from tidestore.streams.scrub_timer import ScrubTimer
+from tidestore.streams.settings import WorkerSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 SCRUB_TOML = '[scrub]\nsigning_key = "plain:sign"'
-
-
-class Vandal:
-    """Changes what lies on replicas, with the clouds' own clients."""
-
-    def __init__(self, world: World) -> None:
-        self._places = {place.name: place for place in places_of(world.config_path)}
-        self._root = world.folder / "onprem"
-
-    def _bucket(self, replica: str) -> str:
-        return self._places[replica].url.split("//", 1)[1].split("?", 1)[0].split("/", 1)[0]
-
-    def put(self, replica: str, key: str, body: bytes) -> None:
-        if replica == "aws":
-            client = s3_client(self._places["aws"])
-            client.put_object(Bucket=self._bucket("aws"), Key=key, Body=body)
-        elif replica == "gcp":
-            client = gcs_client(self._places["gcp"])
-            client.bucket(self._bucket("gcp")).blob(key).upload_from_string(body)
-        else:
-            path = self._root / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            path.write_bytes(body)
-
-    def delete(self, replica: str, key: str) -> None:
-        if replica == "aws":
-            s3_client(self._places["aws"]).delete_object(Bucket=self._bucket("aws"), Key=key)
-        elif replica == "gcp":
-            gcs_client(self._places["gcp"]).bucket(self._bucket("gcp")).blob(key).delete()
-        else:
-            (self._root / key).unlink()
-
-    def keys(self, replica: str) -> list[str]:
-        """All keys of a bucket, bookkeeping included."""
-        pages = s3_client(self._places[replica]).get_paginator("list_objects_v2")
-        found = pages.paginate(Bucket=self._bucket(replica))
-        return [item["Key"] for page in found for item in page.get("Contents", [])]
-
-
-class Person:
-    """Runs commands against a world."""
-
-    def __init__(self, world: World, folder: Path) -> None:
-        self._world, self._folder = world, folder
-        self._env = environ(world, folder)
-
-    async def scrub(self, replica: str, *words: str, code: int = 0) -> dict[str, Any]:
-        config = ("--config", str(self._world.config_path))
-        done = await asyncio.to_thread(
-            run, self._folder, self._env, "scrub", replica, "--json", *words, *config
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        done.returncode = 0
-        return dict(lines(done)[0])
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +72,11 @@ def kinds_of(report: dict[str, Any]) -> dict[str, str]:
     return {item["key"]: item["kind"] for item in report["findings"]}
 
 
-async def scrub(world: World, replica: str, **chosen: Any) -> Outcome:
-    """A comparison without a command: the same parts, in this process."""
+@contextlib.asynccontextmanager
+async def opened(
+    world: World, replica: str, **chosen: Any
+) -> AsyncIterator[tuple[WorkerSettings, ObjectStore, LogWriter]]:
+    """What a worker of the replica has at hand, with other settings of its scrub."""
     settings = world.config().worker(replica, "test")
     settings = replace(settings, scrub=replace(settings.scrub, **chosen))
     async with contextlib.AsyncExitStack() as stack:
@@ -135,6 +86,15 @@ async def scrub(world: World, replica: str, **chosen: Any) -> Outcome:
         writer = LogWriter(settings.kafka)
         await writer.start()
         stack.push_async_callback(writer.stop)
+        yield settings, store, writer
+
+
+async def scrub(world: World, replica: str, **chosen: Any) -> Outcome:
+    """A comparison without a command: the same parts, in this process."""
+    async with (
+        opened(world, replica, **chosen) as (settings, store, writer),
+        contextlib.AsyncExitStack() as stack,
+    ):
         scrubber = await open_scrubber(
             settings, store, writer, settings.data_folder, stack, keys_per_second_max=0
         )
@@ -298,6 +258,64 @@ async def test_bit_rot_that_no_listing_shows_is_found_by_reading_back(
     assert kinds_of(report) == {key: "rotten"}
     assert report["read_back"]["bytes"] >= sum(map(len, bodies.values()))
     await until_whole(world, "onprem", bodies)
+
+
+async def test_it_happens_by_itself_where_the_first_partition_is_held(world: World) -> None:
+    """Goal: the timer. Method: a worker's own, in short turns; without the partition, with it.
+
+    Comparison and reading back are published; what is not due yet is not done again.
+    """
+    turns: list[bool] = []
+    is_ours = False
+
+    def holds() -> bool:
+        turns.append(is_ours)
+        return is_ours
+
+    async def has_had_turns() -> bool:
+        return len(turns) > 3
+
+    async def is_said_anew() -> bool:
+        return await said_of(client, "gcp") != before
+
+    async def is_read() -> bool:
+        replicas = (await client.get("/v1/replicas"))["replicas"]
+        found = next(item for item in replicas if item["name"] == "gcp")
+        return found["read_back"] is not None and found["read_back"]["round"] > 1
+
+    async with world.client() as client:
+        await fill(world, client, 2)
+        before = newest_statement(world, "gcp")
+        chosen = {"every_hours": 1e-9, "readback_gb_per_day": 1_000.0}
+        async with opened(world, "gcp", **chosen) as (settings, store, writer):
+            timer = ScrubTimer(settings, store, writer, holds, first_seconds=0.0, turn_seconds=0.1)
+            async with gathering(timer.run()):
+                await world.until(has_had_turns)
+                assert newest_statement(world, "gcp") == before, "somebody else's turn"
+                is_ours = True
+                await world.until(is_said_anew)
+                await world.until(is_read)
+        # What that timer said last may be on its way here still; ours is behind it.
+        last = (await scrub(world, "gcp")).report
+        turns.clear()
+        async with opened(world, "gcp", every_hours=1.0) as (settings, store, writer):
+            timer = ScrubTimer(settings, store, writer, holds, first_seconds=0.0, turn_seconds=0.1)
+            async with gathering(timer.run()):
+                await world.until(has_had_turns)
+        assert newest_statement(world, "gcp") == last.statement, "an hour has not passed"
+
+
+async def said_of(client: Client, replica: str) -> str | None:
+    """The statement about a replica, as the API has it."""
+    items = (await client.get("/v1/statements"))["items"]
+    return next((item["statement"] for item in items if item["replica"] == replica), None)
+
+
+def newest_statement(world: World, replica: str) -> str | None:
+    """The statement about a replica, as the topic has it."""
+    found = [item.event for item in world.records("scrubs") if item.key == f"{replica}.1"]
+    last = found[-1] if found else None
+    return last.statement if isinstance(last, ScrubReported) else None
 
 
 async def test_a_frozen_owner_neither_stops_the_repair_nor_spoils_it(

@@ -214,7 +214,8 @@ def test_what_was_redacted_and_is_still_there_is_removed(stage: Stage) -> None:
     worker = stage.start()
     stage.objects.redact(stage.key)
     worker.deliver(0, 100)
-    stage.loop.pass_time(30)
+    stage.loop.pass_time(3_600)
+    assert stage.copy().state is CopyState.REDACTED
     assert not stage.target.holds(stage.key)
     body = stage.objects.bodies[stage.key]
     stage.target.memory._store(ObjectKey(stage.key), body, checksums_of(body))
