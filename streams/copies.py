@@ -27,6 +27,7 @@ from tidestore.schemas.events import (
 from tidestore.schemas.findings import FindingReported
 from tidestore.streams.decisions import Decision, find_decision, fold_decision, lifted_copies
 from tidestore.streams.findings_view import FoundKey, create_findings, fold_findings
+from tidestore.streams.plan import SMALL_BYTES_MAX
 
 _COLUMNS = tuple(item.name for item in fields(CopyChanged))
 _INSERT = (
@@ -48,6 +49,10 @@ _OPEN_RETRIES = (
     " AND copy.incarnation = asked.incarnation AND copy.changed_at_ms = asked.changed_at_ms"
     " WHERE copy.state = 'parked'"
 )
+# The two lanes of due copies, each with an index of its own: thousands of large ones that are due
+# are never looked through to find a small one.
+_LARGE = f"size > {SMALL_BYTES_MAX}"
+_SMALL = f"size <= {SMALL_BYTES_MAX}"
 # SQLite takes 32,766 variables in a statement; a batch of this many keys is one quick query.
 _KEYS_PER_QUERY = 500
 
@@ -75,7 +80,7 @@ class FoldNotes:
 class CopiesFold:
     """Makes tables of one replica's copies."""
 
-    version = 8
+    version = 9
 
     def __init__(self, copies_topic: str, on_notes: Callable[[FoldNotes], None]) -> None:
         self._copies_topic = copies_topic
@@ -93,9 +98,11 @@ class CopiesFold:
             " waits_count INTEGER, is_incomplete INTEGER, request_id TEXT, upload TEXT,"
             " bytes_done INTEGER) WITHOUT ROWID"
         )
-        db.execute(
-            "CREATE INDEX copies_due ON copies (next_try_at_ms) WHERE next_try_at_ms IS NOT NULL"
-        )
+        for name, which in (("large", _LARGE), ("small", _SMALL)):
+            db.execute(
+                f"CREATE INDEX copies_due_{name} ON copies (next_try_at_ms)"
+                f" WHERE next_try_at_ms IS NOT NULL AND {which}"
+            )
         db.execute("CREATE INDEX copies_uploads ON copies (upload) WHERE upload <> ''")
         db.execute("CREATE INDEX copies_waits ON copies (waits_for) WHERE waits_for IS NOT NULL")
         db.execute(
@@ -246,9 +253,15 @@ class CopiesQueries:
         return found
 
     def due(
-        self, partitions: Iterable[int], now_ms: int, limit: int, *, drained_to_ms: int = 0
+        self,
+        partitions: Iterable[int],
+        now_ms: int,
+        limit: int,
+        *,
+        is_large: bool,
+        drained_to_ms: int = 0,
     ) -> list[CopyChanged]:
-        """Copies of these partitions whose next try is due, the longest due first.
+        """Copies of these partitions whose next try is due, the longest due first, of one lane.
 
         Pending ones, and those whose removal failed.
 
@@ -262,7 +275,8 @@ class CopiesQueries:
             parameters.append(drained_to_ms)
         rows = self._view.query(
             f"SELECT {', '.join(_COLUMNS)} FROM copies WHERE next_try_at_ms IS NOT NULL"
-            f" AND {when} AND partition IN ({marks}) ORDER BY next_try_at_ms LIMIT ?",
+            f" AND {_LARGE if is_large else _SMALL} AND {when} AND partition IN ({marks})"
+            " ORDER BY next_try_at_ms LIMIT ?",
             (*parameters, limit),
         )
         return [_copy_of(row) for row in rows]
@@ -270,11 +284,14 @@ class CopiesQueries:
     def next_due_ms(self, partitions: Iterable[int]) -> int | None:
         """When the next copy of these partitions is due; None when there is none."""
         marks = ", ".join(str(number) for number in partitions)
-        rows = self._view.query(
-            "SELECT next_try_at_ms FROM copies WHERE next_try_at_ms IS NOT NULL"
-            f" AND partition IN ({marks}) ORDER BY next_try_at_ms LIMIT 1"
-        )
-        return rows[0][0] if rows else None
+        found: list[int] = []
+        for which in (_LARGE, _SMALL):
+            rows = self._view.query(
+                f"SELECT next_try_at_ms FROM copies WHERE next_try_at_ms IS NOT NULL AND {which}"
+                f" AND partition IN ({marks}) ORDER BY next_try_at_ms LIMIT 1"
+            )
+            found += [row[0] for row in rows]
+        return min(found, default=None)
 
     def waiting_to_wake(self, partition: int) -> list[str]:
         """Manifests of a partition whose awaited child has ended: for whoever takes it over.

@@ -3,7 +3,7 @@
 All of it is durable elsewhere (in the topics copies and retries), so these lanes may forget
 everything at any time; they find it again in the view. None of them touches the log's offsets.
 
-    view: pending, due now  --+
+    view: pending, due now  --+       (large ones: few at a time, in a lane of their own)
     view: child has changed --+--> one task per key, bounded --> mover.again(key)
     view: a retry is asked  --+--> one task per key, bounded --> mover.retry(key, which record)
     taken a partition       --+
@@ -29,6 +29,9 @@ LOGGER: Final = logging.getLogger("tidestore.lanes")
 # Due copies are fetched from the view in such portions, and at most so many wait for a place.
 _DUE_RECORDS: Final = 200
 _TASKS_MAX: Final = 400
+# Of large ones so many: more than have a place (Sources), so that no place is empty while the next
+# is asked for, and few enough that however many are due, small ones find a task (R8).
+LARGE_TASKS_MAX: Final = 8
 # Without any word from the view it is asked this often all the same: a bound, not the mechanism.
 _IDLE_SECONDS: Final = 5.0
 # About what the view needs to fold what was just written.
@@ -53,6 +56,8 @@ class Lanes:
         self._holdings = holdings
         self._news = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        # Those of the tasks that copy a large object.
+        self._large: set[str] = set()
         self._resending: set[asyncio.Task[None]] = set()
         self._woken: dict[str, None] = {}
         # Parked copies that somebody wants tried again, and the moment of the record that is meant.
@@ -147,20 +152,40 @@ class Lanes:
         return min(_IDLE_SECONDS, max(_FOLD_SECONDS, (due_ms - now_ms) / 1000))
 
     def _start_records(self, held: list[int], now_ms: int, places: int) -> None:
-        # Records of keys that are under way stay due in the view until their outcome is folded.
-        limit = min(_DUE_RECORDS, places) + len(self._tasks)
-        records = self._queries.due(held, now_ms, limit, drained_to_ms=self._drained_to_ms or 0)
-        for record in records:
-            if record.key in self._tasks or self._mover.is_busy(record.key):
+        rooms = {False: min(_DUE_RECORDS, places), True: LARGE_TASKS_MAX - len(self._large)}
+        are_more = False
+        for is_large, room in rooms.items():
+            if room <= 0:
+                are_more = True  # not asked, so not known
                 continue
-            newest = self._known.find_record(record.key) or record
-            if newest.next_try_at_ms is None:
-                continue  # its outcome is confirmed and not folded yet: a parked one stays parked
-            is_drained = newest.changed_at_ms <= (self._drained_to_ms or 0)
-            if is_drained or newest.next_try_at_ms <= now_ms:
-                self._start(record.key, self._mover.again(record.key))
-        if not records:
+            # Records of keys that are under way stay due in the view until their outcome is folded.
+            records = self._queries.due(
+                held,
+                now_ms,
+                room + len(self._tasks),
+                is_large=is_large,
+                drained_to_ms=self._drained_to_ms or 0,
+            )
+            are_more = are_more or bool(records)
+            for record in records:
+                if is_large and len(self._large) >= LARGE_TASKS_MAX:
+                    break
+                self._start_record(record, now_ms, is_large=is_large)
+        if not are_more:
             self._drained_to_ms = None
+
+    def _start_record(self, record: CopyChanged, now_ms: int, *, is_large: bool) -> None:
+        key = record.key
+        if key in self._tasks or self._mover.is_busy(key):
+            return
+        newest = self._known.find_record(key) or record
+        if newest.next_try_at_ms is None:
+            return  # its outcome is confirmed and not folded yet: a parked one stays parked
+        is_drained = newest.changed_at_ms <= (self._drained_to_ms or 0)
+        if is_drained or newest.next_try_at_ms <= now_ms:
+            if is_large:
+                self._large.add(key)
+            self._start(key, self._mover.again(key))
 
     def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -169,6 +194,7 @@ class Lanes:
 
     def _ended(self, key: str, task: asyncio.Task[None]) -> None:
         del self._tasks[key]
+        self._large.discard(key)
         if not task.cancelled() and (error := task.exception()) is not None:
             LOGGER.error("trying %s again failed", key, exc_info=error)
         self._news.set()

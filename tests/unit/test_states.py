@@ -18,6 +18,7 @@ from tidestore.schemas.events import (
 )
 from tidestore.streams import states as states_module
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
+from tidestore.streams.plan import SMALL_BYTES_MAX
 from tidestore.streams.states import KnownStates
 
 _TOPIC = "copies"
@@ -191,9 +192,19 @@ def test_due_copies_are_found_in_order_on_the_partitions_that_are_asked_for(benc
     bench.say(copy("c", CopyState.PENDING, next_try_at_ms=5), 1)
     bench.say(copy("parked", CopyState.PARKED))
     assert bench.fold().has_pending
-    assert [record.key for record in queries.due([0], 50, 10)] == ["a", "b"]
-    assert [record.key for record in queries.due([0, 1], 50, 2)] == ["c", "a"]
+
+    def due(partitions: list[int], limit: int, *, is_large: bool = False) -> list[str]:
+        found = queries.due(partitions, 50, limit, is_large=is_large)
+        return [record.key for record in found]
+
+    assert due([0], 10) == ["a", "b"]
+    assert due([0, 1], 2) == ["c", "a"]
     assert (queries.next_due_ms([0]), queries.next_due_ms([0, 1])) == (10, 5)
+    bench.say(copy("large", CopyState.PENDING, next_try_at_ms=1, size=SMALL_BYTES_MAX + 1))
+    bench.say(copy("most", CopyState.PENDING, next_try_at_ms=2, size=SMALL_BYTES_MAX))
+    bench.fold()
+    assert (due([0], 1), due([0], 9, is_large=True)) == (["most"], ["large"])
+    assert queries.next_due_ms([0]) == 1
 
 
 def test_many_keys_are_asked_in_portions(bench: Bench) -> None:
