@@ -19,6 +19,7 @@ from tidestore.api.context import (
     Gateway,
     request_id_middleware,
 )
+from tidestore.api.fleet import Fleet
 from tidestore.api.hooks import registry as hooks
 from tidestore.api.hooks.dispatcher import Dispatcher
 from tidestore.api.hooks.seal import Seal
@@ -30,12 +31,15 @@ from tidestore.api.openapi import openapi_document
 from tidestore.api.openapi.routes import OPENAPI
 from tidestore.api.origin import OriginWriter
 from tidestore.api.problems import problems_middleware
+from tidestore.api.progress import ProgressMeter
 from tidestore.api.protocol import HEADERS_MAX, LINE_BYTES_MAX, GatewayRunner
 from tidestore.api.reconcile import Reconciler
 from tidestore.api.redactions import REDACTOR, REFERENCES
 from tidestore.api.redactor import Redactor
 from tidestore.api.references import References
-from tidestore.api.replicas import ReplicasFold, settle_replicas
+from tidestore.api.replica_admin import PROGRESS
+from tidestore.api.replica_book import REPLICA_BOOK, ReplicaBook
+from tidestore.api.replicas import settle_replicas
 from tidestore.api.routes import all_routes
 from tidestore.api.scrubs import SCRUBS, ScrubBook, ScrubsFold
 from tidestore.api.settings import GatewaySettings
@@ -43,13 +47,12 @@ from tidestore.api.staging import TASK_BOARD, run_task
 from tidestore.api.tasks import Report, TaskBoard, TasksFold
 from tidestore.connectors.addresses import AddressGuard
 from tidestore.connectors.budget import ByteBudget
+from tidestore.connectors.directory import Directory
 from tidestore.connectors.heartbeat import LogHeartbeat
 from tidestore.connectors.layers import StoreMetrics
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.opening import open_patiently
 from tidestore.connectors.provision import provision
-from tidestore.connectors.registry import make_store
-from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view import View
 from tidestore.connectors.webhook import WebhookSender
 from tidestore.schemas.events import TaskChanged
@@ -77,14 +80,16 @@ async def make_gateway(
     await provision(settings.kafka, specs, replication=topics.replication)
     registry = CollectorRegistry()
     metrics, store_metrics = GatewayMetrics(registry), StoreMetrics(registry)
-    stores = await _open_stores(settings, store_metrics, stack)
     writer = LogWriter(settings.kafka)
     await writer.start()
     stack.push_async_callback(writer.stop)
     watchers, owed = Watchers(), asyncio.Event()
-    view, replicas_view, tasks_view = await _open_views(settings, watchers, owed, stack)
-    epoch = await settle_replicas(settings, writer, replicas_view)
+    fleet, book, epoch = await _open_fleet(settings, writer, store_metrics, stack)
+    stores = fleet.stores
+    view, tasks_view = await _open_views(settings, watchers, owed, fleet, stack)
     index = Index(view, writer, topics, catch_up_seconds=settings.limits.catch_up_seconds_max)
+    progress = ProgressMeter(index)
+    watchers.listen(lambda: progress.moved(stores))
     await _read_first(writer, view, settings)
     gateway = Gateway(
         settings=settings,
@@ -95,6 +100,7 @@ async def make_gateway(
         origin=OriginWriter(stores[settings.origin], epoch, writer, index, topics, replicas=stores),
         stores=stores,
         bodies=ByteBudget(settings.limits.bodies_bytes_max),
+        lives=fleet.lives,
     )
 
     async def runner(task: TaskChanged, report: Report) -> str:
@@ -105,24 +111,31 @@ async def make_gateway(
         lease_ms=int(settings.limits.task_lease_seconds * 1000),
     )  # fmt: skip
     app = _application(gateway, metrics)
+    app[PROGRESS], app[REPLICA_BOOK] = progress, book
+    fleet.attach(view, lambda: _describe(app, gateway))
     await _start_hooks(app, gateway, metrics, stack)
     app[TASK_BOARD], app[status.INDEX_VIEW], app[status.REGISTRY] = board, view, registry
     app[status.METRICS], app[status.LAGS] = metrics, Lags(view)
     await _start_redactor(app, gateway, owed, stack)
     _in_background(stack, board.run())
     _in_background(stack, LogHeartbeat(settings.kafka, topics, writer, settings.gateway_id).run())
-    reconciler = Reconciler(
+    reconciler = _reconciler(gateway, view)
+    _in_background(stack, reconciler.run())
+    app[SCRUBS] = await _start_scrubs(settings, reconciler, stack)
+    return app
+
+
+def _reconciler(gateway: Gateway, view: View) -> Reconciler:
+    settings = gateway.settings
+    return Reconciler(
         gateway.origin,
-        index,
+        gateway.index,
         view,
         unclean_stops=settings.kafka.unclean_stops,
         data_folder=settings.data_folder,
         inline_bytes_max=settings.limits.inline_bytes_max,
         inline_manifest_bytes_max=settings.limits.inline_manifest_bytes_max,
     )
-    _in_background(stack, reconciler.run())
-    app[SCRUBS] = await _start_scrubs(settings, reconciler, stack)
-    return app
 
 
 async def _start_scrubs(
@@ -144,40 +157,41 @@ async def _start_scrubs(
     return book
 
 
-async def _open_stores(
-    settings: GatewaySettings, metrics: StoreMetrics, stack: contextlib.AsyncExitStack
-) -> dict[str, ObjectStore]:
-    """The stores of all replicas; the origin is opened, now or as soon as it answers."""
-    stores: dict[str, ObjectStore] = {}
-    for entry in settings.replicas:
-        store = make_store(entry.name, entry.address, metrics)
-        stack.push_async_callback(store.close)
-        stores[entry.name] = store
-    await open_patiently(stores[settings.origin], stack)
-    return stores
+async def _open_fleet(
+    settings: GatewaySettings,
+    writer: LogWriter,
+    metrics: StoreMetrics,
+    stack: contextlib.AsyncExitStack,
+) -> tuple[Fleet, ReplicaBook, int]:
+    """The replicas as the topic has them, those of the file registered; the origin's epoch."""
+    path = settings.data_folder / "replicas.sqlite"
+    directory = Directory(settings.kafka, settings.topics.replicas, path)
+    stack.push_async_callback(directory.stop)
+    await directory.start(writer)
+    epoch = await settle_replicas(settings, writer, directory)
+    fleet = Fleet(settings, directory, metrics, stack)
+    await open_patiently(fleet.stores[settings.origin], stack)
+    return fleet, ReplicaBook(settings, directory, writer, fleet), epoch
 
 
 async def _open_views(
     settings: GatewaySettings,
     watchers: Watchers,
     owed: asyncio.Event,
+    fleet: Fleet,
     stack: contextlib.AsyncExitStack,
-) -> tuple[View, View, View]:
-    """The views of the index, the replicas and the tasks, begun."""
+) -> tuple[View, View]:
+    """The views of the index and the tasks, begun."""
     topics, folder = settings.topics, settings.data_folder
     loop = asyncio.get_running_loop()
-    copies = {
-        topics.copies(item.name, item.incarnation): str(item.name) for item in settings.replicas
-    }
     index = IndexFold(
-        copies,
+        fleet.copies,
         lambda keys: _on_loop(loop, lambda: watchers.tell(keys)),
         lambda: _on_loop(loop, owed.set),
+        topics,
     )
-    followed = [topics.redactions, topics.replicas, topics.log, *copies]
     views = (
-        View(folder / "index.sqlite", index, settings.kafka, followed),
-        View(folder / "replicas.sqlite", ReplicasFold(), settings.kafka, [topics.replicas]),
+        View(folder / "index.sqlite", index, settings.kafka, fleet.followed),
         View(folder / "tasks.sqlite", TasksFold(), settings.kafka, [topics.tasks]),
     )
     for view in views:
@@ -195,8 +209,15 @@ def _application(gateway: Gateway, metrics: GatewayMetrics) -> web.Application:
     app[GATEWAY] = gateway
     app.on_response_prepare.append(_add_headers)
     app.add_routes(all_routes())
-    app[OPENAPI] = openapi_document(gateway.settings)
+    app[OPENAPI] = {}
+    _describe(app, gateway)
     return app
+
+
+def _describe(app: web.Application, gateway: Gateway) -> None:
+    """Describe the API as it is now: which replicas a request may name."""
+    app[OPENAPI].clear()
+    app[OPENAPI].update(openapi_document(gateway.settings, gateway.replica_names))
 
 
 async def _start_redactor(

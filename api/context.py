@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
@@ -16,6 +16,7 @@ from tidestore.api.problems import Handler, Problem
 from tidestore.api.settings import GatewaySettings
 from tidestore.connectors.budget import ByteBudget
 from tidestore.connectors.correlation import correlated, parent_in
+from tidestore.connectors.directory import Served
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.store import ObjectStore
 from tidestore.schemas.objects import PUBLIC, DatasetName, MalformedError, check_dataset
@@ -36,13 +37,15 @@ class Gateway:
     watchers: Watchers
     writer: LogWriter
     origin: OriginWriter
+    # The replicas that are served now, in the order of preference for reading (fleet.py).
     stores: dict[str, ObjectStore]
     bodies: ByteBudget
+    lives: dict[str, Served] = field(default_factory=dict)
 
     @property
     def replica_names(self) -> list[str]:
-        """The configured replicas, in the order of preference for reading."""
-        return [replica.name for replica in self.settings.replicas]
+        """The replicas that are served now, in the order of preference for reading."""
+        return list(self.stores)
 
     def check_replica(self, name: str) -> str:
         """A replica that a request names; raises Problem 400."""

@@ -31,6 +31,7 @@ from tidestore.schemas.events import (
 )
 from tidestore.schemas.manifests import read_file_manifest
 from tidestore.schemas.objects import Kind, MalformedError, find_key_parts
+from tidestore.schemas.topics import Topics
 
 LOGGER: Final = logging.getLogger("tidestore.index")
 
@@ -93,7 +94,11 @@ _PUT_COPY: Final = (
 
 
 class IndexFold:
-    """Makes the index. `replicas` maps each replica's copies topic to its name."""
+    """Makes the index. `replicas` maps each replica's copies topic to its name.
+
+    Replicas come and go while it is followed: see ChangingFold. A new one owes all that was ever
+    written, from the transaction on in which its topic begins to be followed.
+    """
 
     version = 6
 
@@ -102,12 +107,14 @@ class IndexFold:
         replicas: dict[str, str],
         on_keys: Callable[[set[str]], None],
         on_owed: Callable[[], None] = lambda: None,
+        topics: Topics | None = None,
     ) -> None:
-        self._replicas = replicas
+        self._replicas = dict(replicas)
         self._on_keys = on_keys
         self._lags = LagFold()
         self._on_owed = on_owed
         self._is_owed = False
+        self._topics = topics or Topics()
 
     def create(self, db: sqlite3.Connection) -> None:
         """See Fold."""
@@ -149,6 +156,33 @@ class IndexFold:
         self._on_keys({record.key for record in records})
         if self._is_owed:
             self._on_owed()
+
+    def began(self, db: sqlite3.Connection, topic: str) -> None:
+        """See ChangingFold. Some seconds for a million objects, once in a replica's life."""
+        life = self._topics.find_life(topic)
+        if life is None:
+            return
+        name = str(life[0])
+        self._replicas[topic] = name
+        db.execute(
+            "INSERT OR IGNORE INTO pending SELECT ?, key, written_at_ms, size FROM objects"
+            " WHERE origin <> ?",
+            (name, name),
+        )
+
+    def ended(self, db: sqlite3.Connection, topic: str) -> None:
+        """See ChangingFold. What a replica said in a life that is over is not believed any more."""
+        self._replicas.pop(topic, None)
+        life = self._topics.find_life(topic)
+        if life is None:
+            return
+        name = str(life[0])
+        db.execute("DELETE FROM copies WHERE replica = ?", (name,))
+        db.execute("DELETE FROM pending WHERE replica = ?", (name,))
+        db.execute("DELETE FROM claims WHERE topic = ?", (topic,))
+        # Counts of copies have no trigger for this one deletion that there is of them.
+        db.execute("DELETE FROM totals WHERE replica = ? AND name <> 'written*'", (name,))
+        self._lags.ended(db, name)
 
     def _fold_written(self, db: sqlite3.Connection, records: list[Folded]) -> None:
         db.executemany(_PUT_OBJECT, [_object_row(record) for record in records])

@@ -91,6 +91,11 @@ class LagFold:
             (event.name, event.incarnation, event.registered_at_ms),
         )
 
+    def ended(self, db: sqlite3.Connection, replica: str) -> None:
+        """A life of a replica is over: nothing waits any more, its promise is forgotten."""
+        for table in ("pending_slots", "troubles", "outcomes"):
+            db.execute(f"DELETE FROM {table} WHERE replica = ?", (replica,))
+
     def arrived(self, db: sqlite3.Connection, events: Sequence[CopyChanged]) -> None:
         """Count copies that become present. Called before their records are stored."""
         now_minute = int(time.time() * 1000) // MINUTE_MS

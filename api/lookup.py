@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -224,6 +224,10 @@ class Index:
             parked=totals.get("parked", (0, 0))[0],
         )
 
+    def has_begun(self, topic: str) -> bool:
+        """Whether the index follows a topic yet: a moment after a replica was added it does not."""
+        return bool(self._view.query("SELECT 1 FROM view_identity WHERE name = ?", (topic,)))
+
     def written_count(self) -> int:
         """How many objects the log has."""
         rows = self._view.query(
@@ -310,9 +314,15 @@ class Watchers:
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[asyncio.Event]] = {}
+        self._on_moved: Callable[[], None] = lambda: None
+
+    def listen(self, call: Callable[[], None]) -> None:
+        """Have a function called whenever something was folded."""
+        self._on_moved = call
 
     def tell(self, keys: set[str]) -> None:
         """These keys changed."""
+        self._on_moved()
         if not self._waiting:
             return
         for key in keys & self._waiting.keys():

@@ -206,9 +206,10 @@ class OriginWriter:
             return
         # A streamed body is gone by now, so a replica that has the object gives it.
         present = self._index.present_on(row, self._index.copies(key)) if row else set()
-        for name in sorted(present & self._replicas.keys() - {self._store.name}):
+        found = sorted(present & self._replicas.keys() - {self._store.name})
+        for name, store in [(name, self._replicas[name]) for name in found]:
             try:
-                stream = await self._replicas[name].get(key)
+                stream = await store.get(key)
             except StoreError as error:
                 LOGGER.warning("%s cannot give %s for the repair: %s", name, key, error)
                 continue

@@ -1,4 +1,4 @@
-"""Replicas and the origin as the log knows them: registered when new, refused when contradicted.
+"""Replicas and the origin at a gateway's start: registered when new, refused when contradicted.
 
 The origin is a record with an epoch (design point 2). Which replica it is decides where every
 writer creates, so two gateways that disagree would let one key get two contents: a configuration
@@ -7,82 +7,78 @@ that names another origin than the log's record is refused, with what to do.
 
 from __future__ import annotations
 
-import sqlite3
+import logging
 import time
-from collections.abc import Sequence
+from typing import Final
 
 from tidestore.api.settings import GatewaySettings
+from tidestore.connectors.directory import Directory, Known, Served
 from tidestore.connectors.log import LogWriter
-from tidestore.connectors.view import Folded, View
-from tidestore.schemas.events import OriginChosen, ReplicaRegistered, ReplicaRetired
+from tidestore.schemas.events import OriginChosen, ReplicaRegistered
 from tidestore.schemas.objects import MalformedError
 from tidestore.schemas.topics import ORIGIN_KEY
 
-
-class ReplicasFold:
-    """The newest record of each replica, and the origin."""
-
-    version = 1
-
-    def create(self, db: sqlite3.Connection) -> None:
-        """See Fold."""
-        db.execute(
-            "CREATE TABLE replicas (name TEXT PRIMARY KEY, incarnation INTEGER, url TEXT,"
-            " is_retired INTEGER) WITHOUT ROWID"
-        )
-        db.execute("CREATE TABLE origin (id INTEGER PRIMARY KEY, replica TEXT, epoch INTEGER)")
-
-    def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
-        """See Fold."""
-        for record in records:
-            event = record.event
-            if isinstance(event, ReplicaRegistered):
-                row = (event.name, event.incarnation, event.url, 0)
-                db.execute("INSERT OR REPLACE INTO replicas VALUES (?, ?, ?, ?)", row)
-            elif isinstance(event, ReplicaRetired):
-                db.execute("UPDATE replicas SET is_retired = 1 WHERE name = ?", (event.name,))
-            elif isinstance(event, OriginChosen):
-                db.execute(
-                    "INSERT INTO origin VALUES (1, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-                    " replica = excluded.replica, epoch = excluded.epoch"
-                    " WHERE excluded.epoch > epoch",
-                    (event.replica, event.epoch),
-                )
-
-    def folded(self, records: Sequence[Folded]) -> None:
-        """See Fold."""
+LOGGER: Final = logging.getLogger("tidestore.replicas")
 
 
-async def settle_replicas(settings: GatewaySettings, writer: LogWriter, view: View) -> int:
-    """Register what is new, and return the origin's epoch. Raises MalformedError, LogError.
+async def settle_replicas(
+    settings: GatewaySettings, writer: LogWriter, directory: Directory
+) -> int:
+    """Register what is new in the file, and return the origin's epoch.
 
-    Two gateways that start for the first time at once may both choose the origin: the same one, or
-    one of them is refused below, after reading what the other wrote.
+    Raises MalformedError, LogError. Two gateways that start for the first time at once may both
+    choose the origin: the same one, or one of them is refused below, after reading what the other
+    wrote.
     """
     topic = settings.topics.replicas
-    await _read_to_end(writer, view, topic)
-    known = {row["name"]: row for row in view.query("SELECT * FROM replicas")}
+    known = directory.known()
     now_ms = int(time.time() * 1000)
     for entry in settings.replicas:
-        url = entry.url.split("?", 1)[0]
-        row = known.get(entry.name)
-        if row is None or (row["incarnation"], row["url"]) != (entry.incarnation, url):
-            event = ReplicaRegistered(entry.name, entry.incarnation, url, now_ms)
+        event = registration(entry, known.get(entry.name), now_ms)
+        if event is not None:
             await writer.append(topic, 0, entry.name, event)
-    if not view.query("SELECT 1 FROM origin"):
+    if directory.origin() is None:
         chosen = OriginChosen(settings.origin, 1, now_ms)
         await writer.append(topic, 0, ORIGIN_KEY, chosen)
-    await _read_to_end(writer, view, topic)
-    row = view.query("SELECT replica, epoch FROM origin")[0]
-    if row["replica"] != settings.origin:
+    await directory.read_to_end(writer)
+    origin = directory.origin()
+    assert origin is not None, "chosen above, if by nobody before"  # noqa: S101
+    if origin[0] != settings.origin:
         raise MalformedError(
             "origin",
-            f"is {settings.origin!r} here, but this store's log says {row['replica']!r}",
-            hint=f'set origin = "{row["replica"]}" in tidestore.toml',
+            f"is {settings.origin!r} here, but this store's log says {origin[0]!r}",
+            hint=f'set origin = "{origin[0]}" in tidestore.toml',
         )
-    return int(row["epoch"])
+    return origin[1]
 
 
-async def _read_to_end(writer: LogWriter, view: View, topic: str) -> None:
-    ends = await writer.ends(topic, [0])
-    await view.reached(topic, ends, timeout_seconds=60)
+def registration(entry: Served, known: Known | None, now_ms: int) -> ReplicaRegistered | None:
+    """The record that makes the topic know a replica of the file; None when it knows it already.
+
+    A greater incarnation in the file begins a new life. A smaller one is an old file: what the
+    topic says stands, and a replica that was retired there stays so.
+    """
+    if known is None or known.record.incarnation < entry.incarnation:
+        return ReplicaRegistered(
+            entry.name, entry.incarnation, entry.url, now_ms, changed_by="configuration"
+        )
+    record = known.record
+    if not isinstance(record, ReplicaRegistered):
+        LOGGER.warning(
+            "%s is in the configuration, but was retired: %s; take it out of the file",
+            entry.name, record.reason or "no reason was given",
+        )  # fmt: skip
+        return None
+    if (record.incarnation, record.url) == (entry.incarnation, entry.url):
+        return None
+    if record.incarnation > entry.incarnation:
+        return None
+    return ReplicaRegistered(
+        entry.name,
+        entry.incarnation,
+        entry.url,
+        record.registered_at_ms,
+        is_paused=record.is_paused,
+        changed_by="configuration",
+        reason=record.reason,
+    )

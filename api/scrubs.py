@@ -134,7 +134,7 @@ async def list_statements(request: web.Request) -> web.StreamResponse:
     """The newest statement about each replica, with the signature over its very text."""
     book = request.app[SCRUBS]
     items = []
-    for entry in gateway_of(request).settings.replicas:
+    for entry in gateway_of(request).lives.values():
         report = book.report(entry.name, entry.incarnation)
         if report is not None:
             items.append(

@@ -5,24 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tidestore.connectors.credentials import Secret, StoreAddress
+from tidestore.connectors.credentials import Keyring, NoKeyring, Secret, StoreAddress
+from tidestore.connectors.directory import Served
 from tidestore.connectors.kafka import KafkaSettings
 from tidestore.schemas.objects import DatasetName, ReplicaName
 from tidestore.schemas.topics import Topics
 
 KIB = 1024
 MIB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaEntry:
-    """One replica as the gateway knows it."""
-
-    name: ReplicaName
-    incarnation: int
-    address: StoreAddress
-    # The URL as configured, without credentials: what is registered and shown.
-    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +68,8 @@ class GatewaySettings:
 
     kafka: KafkaSettings
     topics: Topics
-    replicas: tuple[ReplicaEntry, ...]
+    # Those of the configuration file; others come from the topic (docs/replicas.md).
+    replicas: tuple[Served, ...]
     origin: ReplicaName
     data_folder: Path
     host: str = "127.0.0.1"
@@ -96,3 +87,5 @@ class GatewaySettings:
     hook_networks: tuple[str, ...] = ()
     gateway_id: str = "0"
     is_local: bool = False
+    # The credentials of replicas that are not in the file, by name.
+    keyring: Keyring = field(default_factory=NoKeyring)

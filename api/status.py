@@ -1,9 +1,8 @@
-"""How it goes: replicas and their lag, health, readiness, metrics, tasks."""
+"""How it goes: health, readiness, metrics, tasks. Replicas: see replica_admin.py."""
 
 from __future__ import annotations
 
 import json
-import time
 from typing import Final
 
 from aiohttp import web
@@ -12,13 +11,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from tidestore import __version__
 from tidestore.api.auth import READ
-from tidestore.api.context import Gateway, gateway_of
-from tidestore.api.lags import Lags, lags_document, lateness
+from tidestore.api.context import gateway_of
+from tidestore.api.lags import Lags, lateness
 from tidestore.api.metrics import GatewayMetrics
 from tidestore.api.problems import Problem
-from tidestore.api.scrubs import SCRUBS, ScrubBook, scrub_document
+from tidestore.api.scrubs import SCRUBS
 from tidestore.api.staging import TASK_BOARD, task_document
-from tidestore.connectors.store import Capabilities
 from tidestore.connectors.view import View
 from tidestore.schemas.objects import check_dataset
 
@@ -27,59 +25,6 @@ REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
 METRICS: Final = web.AppKey("metrics", GatewayMetrics)
 LAGS: Final = web.AppKey("lags", Lags)
 _TASK_ID_CHARS: Final = 32
-# Large copies that are listed for a replica: its workers have two each under way; others of them
-# broke off and wait for their next try.
-_UNDER_WAY_MAX: Final = 20
-
-
-async def get_replicas(request: web.Request) -> web.StreamResponse:
-    """Every replica: where it is, what it can do, how far it is behind."""
-    gateway = gateway_of(request)
-    book = request.app[SCRUBS]
-    lags = request.app[LAGS]
-    documents = [
-        {**_replica(gateway, book, name), **lags_document(lags, gateway.settings.limits, name)}
-        for name in gateway.replica_names
-    ]
-    return web.json_response(
-        {"replicas": documents, "objects": gateway.index.written_count()},
-        headers={"Cache-Control": "no-store"},
-    )
-
-
-def _replica(gateway: Gateway, book: ScrubBook, name: str) -> dict[str, object]:
-    entry = next(item for item in gateway.settings.replicas if item.name == name)
-    lag = gateway.index.lag(name)
-    now_ms = int(time.time() * 1000)
-    oldest = lag.oldest_written_at_ms
-    return {
-        "name": name,
-        "incarnation": entry.incarnation,
-        "url": entry.url.split("?", 1)[0],
-        "is_origin": name == gateway.settings.origin,
-        "gaps": gateway.stores[name].capabilities.gaps(Capabilities()),
-        "present": lag.present,
-        "lag": {
-            "objects": lag.pending,
-            "bytes": lag.pending_bytes,
-            "seconds": 0.0 if oldest is None else max(0.0, (now_ms - oldest) / 1000),
-            "oldest_key": lag.oldest_key,
-        },
-        "waiting": lag.waiting,
-        "parked": lag.parked,
-        **scrub_document(
-            book.report(name, entry.incarnation), book.readback(name, entry.incarnation)
-        ),
-        "under_way": [
-            {
-                "key": copy.key,
-                "size": copy.size,
-                "bytes_done": copy.bytes_done,
-                "changed_at_ms": copy.changed_at_ms,
-            }
-            for copy in gateway.index.under_way(name, _UNDER_WAY_MAX)
-        ],
-    }
 
 
 async def get_task(request: web.Request) -> web.StreamResponse:
@@ -126,7 +71,7 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     gateway = gateway_of(request)
     gauges, book = request.app[METRICS], request.app[SCRUBS]
     gauges.set_lags({name: gateway.index.lag(name) for name in gateway.stores})
-    for entry in gateway.settings.replicas:
+    for entry in gateway.lives.values():
         place = (entry.name, entry.incarnation)
         gauges.set_scrub(entry.name, book.report(*place), book.readback(*place))
     limits = gateway.settings.limits

@@ -8,6 +8,7 @@ adapter can live in a package of its own (docs/add-a-replica.md).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,6 +22,7 @@ from tidestore.connectors.layers import (
     RetryingStore,
     StoreMetrics,
 )
+from tidestore.connectors.rotation import RotatingStore
 from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.throttle import ThrottledStore
 from tidestore.schemas.objects import MalformedError
@@ -36,6 +38,8 @@ _BUILT_IN = {
 _EXTRAS = {"az": "azure"}
 # Enough to keep a store on the same machine busy; connections cost memory on both ends.
 CALLS_MAX = 64
+# Google's says in a paragraph that it has found no credentials.
+_REASON_CHARS_MAX = 300
 
 
 def _folder(name: str, address: StoreAddress) -> ObjectStore:
@@ -94,8 +98,29 @@ def make_store(
     metrics: StoreMetrics | None = None,
     edge: Edge | None = None,
 ) -> ObjectStore:
-    """A store with all its layers, not yet opened. `edge` tells how it goes."""
-    store: ObjectStore = factory_of(address.scheme)(name, address)
+    """A store with all its layers, not yet opened; raises MalformedError.
+
+    `edge` tells how it goes.
+    """
+    factory = factory_of(address.scheme)
+    store: ObjectStore
+    try:
+        if address.source is None:
+            store = factory(name, address)
+        else:
+            store = RotatingStore(
+                lambda found: factory(name, replace(address, credentials=found)),
+                address.credentials,
+                address.source,
+            )
+    except MalformedError:
+        raise
+    except Exception as error:
+        # The clouds' clients look at options and credentials when they are made, and raise what
+        # they like; an address may come from anybody who may add a replica.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:_REASON_CHARS_MAX]
+        hint = "look at its options and credentials"
+        raise MalformedError("replica url", f"cannot be used: {reason}", hint=hint) from error
     store = ThrottledStore(store, edge or Edge(name), calls_max=CALLS_MAX)
     store = LimitedStore(RetryingStore(store), calls_max=CALLS_MAX)
     return MeasuredStore(store, metrics) if metrics else store

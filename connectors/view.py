@@ -45,7 +45,7 @@ from tidestore.connectors.kafka import (
 )
 from tidestore.connectors.pace import SPARE_TIME
 from tidestore.connectors.provision import topic_ids
-from tidestore.connectors.view_tables import Place, ViewTables
+from tidestore.connectors.view_tables import UNCLEAN_STOPS, Place, ViewTables
 from tidestore.schemas.codec import PoisonedRecordError, UnknownSchemaError, decode
 from tidestore.schemas.events import Event
 
@@ -130,6 +130,7 @@ class View:
         self._waiters: list[tuple[dict[Place, int], asyncio.Future[None]]] = []
         self._is_stopping = threading.Event()
         self._hurry = threading.Event()
+        self._is_changed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tables: ViewTables | None = None
@@ -189,6 +190,14 @@ class View:
             await asyncio.wait_for(waiter, timeout_seconds)
         except TimeoutError:
             raise LogUnavailableError(f"the view is behind {topic}") from None
+
+    def follow(self, topics: Iterable[str]) -> None:
+        """Follow these topics from now on. New ones must exist; those left out are forgotten."""
+        wanted = list(topics)
+        if wanted != self._topics:
+            self._topics = wanted
+            self._is_changed.set()
+            self._hurry.set()
 
     def stuck(self) -> dict[Place, int]:
         """Partitions that stand before a record of an unknown schema, and its offset."""
@@ -256,8 +265,9 @@ class View:
         )
         try:
             self._stuck.clear()
-            consumer.assign(self._places(consumer))
-            while not self._is_stopping.is_set():
+            self._is_changed.clear()
+            consumer.assign(self._places(consumer, self._topics))
+            while not self._is_stopping.is_set() and not self._is_changed.is_set():
                 first = consumer.poll(_POLL_SECONDS)
                 self._retry_stuck(consumer)
                 if first is not None:
@@ -273,17 +283,19 @@ class View:
         if not self._is_stopping.is_set():
             self._hurry.clear()
 
-    def _places(self, consumer: Consumer) -> list[TopicPartition]:
+    def _places(self, consumer: Consumer, topics: list[str]) -> list[TopicPartition]:
         """Where to go on reading; raises RefoldNeededError."""
         tables = self._open_tables()
-        ids = topic_ids(self._settings, self._topics)
-        identity = {"unclean_stops": str(self._settings.unclean_stops), **ids}
+        tables.end(topics)
+        identity = {
+            UNCLEAN_STOPS: str(self._settings.unclean_stops), **topic_ids(self._settings, topics)
+        }  # fmt: skip
         if tables.contradicts(identity):
             raise RefoldNeededError("topics or broker are not the ones that were folded")
         tables.set_identity(identity)
         stored = tables.offsets()
         places = []
-        for topic in self._topics:
+        for topic in topics:
             for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
                 offset, epoch = stored.get((topic, partition), (OFFSET_BEGINNING, -1))
                 place = TopicPartition(topic, partition, offset)

@@ -1,8 +1,7 @@
 """Every record that is written to a topic, as a frozen value.
 
-One class per Avro record; a test proves that fields and types match the newest .avsc of the same
-name. Events are past facts. Moments are milliseconds since 1970 UTC (`_ms`), by the clock of who
-wrote the record; the broker's own append time rides beside each record.
+One class per Avro record; a test proves that its fields match the newest .avsc of the same name.
+Moments are milliseconds since 1970 UTC (`_ms`), by the clock of who wrote the record.
 """
 
 from __future__ import annotations
@@ -166,12 +165,17 @@ class PartitionClaimed:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaRegistered:
-    """A replica exists, in this life (`incarnation`), at this address (no credentials)."""
+    """A replica exists, in this life since `registered_at_ms`, at this address: no secrets."""
 
     name: str
     incarnation: int
     url: str
     registered_at_ms: int
+    options: str = ""
+    credential: str = ""
+    is_paused: bool = False
+    changed_by: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,14 @@ class Topics:
         """CopyChanged, PartitionClaimed by object key, for one life of one replica."""
         return self._partitioned(f"copies.{replica}.{incarnation}")
 
+    def find_life(self, topic: str) -> tuple[ReplicaName, int] | None:
+        """The replica and the incarnation of a copies topic; None for another topic."""
+        start = self._partitioned("copies.")
+        name, _, life = topic.removeprefix(start).rpartition(".")
+        if not topic.startswith(start) or not name or not life.isdigit():
+            return None
+        return ReplicaName(name), int(life)
+
     def changes(self, dataset: DatasetName) -> str:
         """ChangeAnnounced by object key."""
         return self._partitioned(f"changes.{dataset}")

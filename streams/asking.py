@@ -73,6 +73,19 @@ class Asking:
         self._distrusted_until: dict[str, float] = {}
         self._trees: dict[tuple[str, int], dict[str, str]] = {}
 
+    def use(
+        self,
+        stores: Mapping[str, ObjectStore],
+        places: Mapping[str, Place],
+        breakers: Mapping[str, Breaker],
+    ) -> None:
+        """Ask these stores from now on; what is being read goes on."""
+        self._stores = dict(stores)
+        known = dict.fromkeys(stores, Place("onprem"))
+        self._prices = Prices({**known, **places}, self._settings)
+        self._breakers = dict(breakers)
+        self._trees.clear()
+
     def ordered(self, wanted: Wanted) -> list[ObjectStore]:
         """All other stores, the one to ask first before all others."""
         candidates = [
@@ -99,7 +112,9 @@ class Asking:
 
     async def has(self, source: str, wanted: Wanted) -> bool | None:
         """Whether a source has the object; None when it does not say so."""
-        store = self._stores[source]
+        store = self._stores.get(source)
+        if store is None:  # retired since
+            return None
         try:
             await self._asked(store, wanted, "head", lambda: store.head(wanted.key))
         except ObjectMissingError:

@@ -15,10 +15,11 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
+from tidestore.connectors.directory import Directory, Served, served
 from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LONG_LINGER_MS, LogWriter
@@ -47,14 +48,20 @@ class Announcer:
     """Announces changes of keys, one at a time per key. Belongs to the worker's event loop."""
 
     def __init__(
-        self, settings: FeedsSettings, writer: LogWriter, view: View, holdings: dict[str, Holdings]
+        self,
+        settings: FeedsSettings,
+        writer: LogWriter,
+        view: View,
+        holdings: dict[str, Holdings],
+        replicas: Mapping[str, Served],
     ) -> None:
         self._settings = settings
+        # The replicas that are enabled now: kept up to date by the worker.
+        self._replicas = replicas
         self._writer = writer
         self._view = view
         self._queries = FeedsQueries(view)
         self._holdings = holdings
-        self._addresses = {str(item.name): item.address for item in settings.replicas}
         self._busy: dict[str, asyncio.Future[None]] = {}
         # The last announcements that were confirmed: topic, partition, offset, record.
         self._recent: dict[str, tuple[str, int, int, ChangeAnnounced]] = {}
@@ -71,7 +78,7 @@ class Announcer:
                     event,
                     log_offset,
                     name=_name_of(event),
-                    expected=tuple(str(item.name) for item in self._settings.replicas),
+                    expected=tuple(self._replicas),
                 )
                 owed.append(last)
             await self._say(event.key, [*owed, *self._owed(last)])
@@ -142,7 +149,7 @@ class Announcer:
     def _owed(self, last: ChangeAnnounced) -> list[ChangeAnnounced]:
         """What is so and was not announced yet, in the order in which it is to be."""
         key = last.key
-        urls = {name: address.native_url(key) for name, address in self._addresses.items()}
+        urls = {name: item.address.native_url(key) for name, item in self._replicas.items()}
         return announcements(last, self._queries.copies(key), urls)
 
     def _last(self, key: str) -> ChangeAnnounced | None:
@@ -230,6 +237,7 @@ class FeedsWorker:
         self._stack = contextlib.AsyncExitStack()
         self._announcer: Announcer | None = None
         self._holdings: dict[str, Holdings] = {}
+        self._replicas: dict[str, Served] = {}
 
     async def start(self) -> None:
         """Open everything and join the group. Raises LogError."""
@@ -240,31 +248,34 @@ class FeedsWorker:
         writer = LogWriter(settings.kafka, linger_ms=LONG_LINGER_MS, is_patient=True)
         await writer.start()
         self._stack.push_async_callback(writer.stop)
+        await self._open_directory(writer)
         loop = asyncio.get_running_loop()
         fold = FeedsFold(
             lambda touched: _soon(loop, self._touched, touched),
             lambda claims: _soon(loop, self._claimed, claims),
             lambda late: _soon(loop, self._overruled, late),
+            topics,
         )
         feeds = [topics.changes(dataset) for dataset in settings.datasets]
-        copies = [topics.copies(name, life) for name, life in replicas]
         # While the machine has no time to spare, copies come first, and what is announced a moment
         # later is announced together: by then most of what is to be said of a key is so.
         view = View(
             settings.data_folder / "feeds.sqlite",
             fold,
             settings.kafka,
-            [*feeds, *copies],
+            self._followed(),
             gather_seconds=LONG_GATHER_SECONDS,
         )
         await view.start()
         self._stack.push_async_callback(view.stop)
+        self._directory.listen(lambda: self._replicas_changed(view))
+        self._replicas_changed(view)  # what changed since it was read
         worker = f"{self._name}/{os.getpid()}"
         for topic in feeds:
             held = Holdings(writer, view, topic, worker, self._held)
             self._stack.push_async_callback(held.close)
             self._holdings[topic] = held
-        self._announcer = Announcer(settings, writer, view, self._holdings)
+        self._announcer = Announcer(settings, writer, view, self._holdings, self._replicas)
         intake = Intake(
             self._announcer,
             AllHeld(list(self._holdings.values())),
@@ -288,6 +299,14 @@ class FeedsWorker:
         await self._member.start()
         LOGGER.info("%s: ready", self._name)
 
+    async def _open_directory(self, writer: LogWriter) -> None:
+        settings = self._settings
+        path = settings.data_folder / "replicas.sqlite"
+        self._directory = Directory(settings.kafka, settings.topics.replicas, path)
+        self._stack.push_async_callback(self._directory.stop)
+        await self._directory.start(writer)
+        self._use_replicas()
+
     async def run(self) -> None:
         """Wait for the end."""
         await self._member.run()
@@ -299,6 +318,23 @@ class FeedsWorker:
         if self._announcer is not None:
             self._announcer.close()
         await self._stack.aclose()
+
+    def _use_replicas(self) -> None:
+        found = served(self._settings.replicas, self._directory.known(), self._settings.keyring)
+        self._replicas.clear()
+        self._replicas.update(found)
+
+    def _replicas_changed(self, view: View) -> None:
+        """On the loop: expect, and follow, the replicas that are enabled now (design point 7)."""
+        self._use_replicas()
+        view.follow(self._followed())
+
+    def _followed(self) -> list[str]:
+        topics = self._settings.topics
+        return [
+            *(topics.changes(dataset) for dataset in self._settings.datasets),
+            *(topics.copies(item.name, item.incarnation) for item in self._replicas.values()),
+        ]
 
     async def _seek(self, partition: int, offset: int) -> None:
         await self._member.seek(partition, offset)

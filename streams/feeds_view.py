@@ -21,6 +21,7 @@ from tidestore.schemas.events import (
     CopyState,
     PartitionClaimed,
 )
+from tidestore.schemas.topics import Topics
 from tidestore.streams.announce import KnownCopy, is_everywhere
 
 # partition, key
@@ -41,7 +42,9 @@ class FeedsFold:
         on_touched: Callable[[list[Touched]], None],
         on_claims: Callable[[list[tuple[str, int, int, str]]], None],
         on_late: Callable[[list[tuple[str, int, ChangeAnnounced]]], None],
+        topics: Topics | None = None,
     ) -> None:
+        self._topics = topics or Topics()
         self._on_touched = on_touched
         self._on_claims = on_claims
         self._on_late = on_late
@@ -98,6 +101,18 @@ class FeedsFold:
         for partition, change in newest.values():
             self._fold_change(db, partition, change)
         keys.store()
+
+    def began(self, db: sqlite3.Connection, topic: str) -> None:
+        """See ChangingFold: what it says is folded from its start."""
+
+    def ended(self, db: sqlite3.Connection, topic: str) -> None:
+        """See ChangingFold. A life that is over says nothing more, and nothing is owed of it."""
+        life = self._topics.find_life(topic)
+        if life is not None:
+            name = str(life[0])
+            db.execute("DELETE FROM copies WHERE replica = ?", (name,))
+            db.execute("DELETE FROM owed WHERE replica = ?", (name,))
+        db.execute("DELETE FROM claims WHERE topic = ?", (topic,))
 
     def folded(self, records: Sequence[Folded]) -> None:
         """See Fold."""

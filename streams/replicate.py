@@ -14,10 +14,10 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
 from typing import Final
 
 from tidestore.connectors.breaker import BreakingStore
+from tidestore.connectors.directory import Served
 from tidestore.connectors.edges import Edge
 from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.log import LONG_LINGER_MS, LogWriter
@@ -26,6 +26,7 @@ from tidestore.connectors.provision import provision
 from tidestore.connectors.registry import make_store
 from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view import View
+from tidestore.schemas.objects import MalformedError
 from tidestore.schemas.topics import partition_of
 from tidestore.streams.app import GATHER_SECONDS, LONG_GATHER_SECONDS
 from tidestore.streams.asking import Asking
@@ -67,6 +68,9 @@ class ReplicateWorker:
             topics.partitions,
         )
         self._stack = contextlib.AsyncExitStack()
+        # The stores of all replicas that it reads from, its own among them, and as what.
+        self._opened: dict[str, BreakingStore] = {}
+        self._source_lives: dict[str, Served] = {}
 
     async def start(self) -> None:
         """Open everything and join the group. Raises StoreError, LogError."""
@@ -74,8 +78,7 @@ class ReplicateWorker:
         topics = settings.topics
         replicas = [(item.name, item.incarnation) for item in settings.replicas]
         await provision(settings.kafka, topics.specs(replicas, []), replication=topics.replication)
-        stores = [await self._open_store(item.name) for item in self._settings.replicas]
-        target = next(store for store in stores if store.name == identity.replica)
+        target = await self._open_store(settings.replica)
         writer = LogWriter(settings.kafka, linger_ms=LONG_LINGER_MS)
         await writer.start()
         self._stack.push_async_callback(writer.stop)
@@ -95,7 +98,8 @@ class ReplicateWorker:
             writer, view, identity.topic, f"{self._name}/{os.getpid()}", self._held
         )
         self._stack.push_async_callback(self._holdings.close)
-        sources = self._sources(stores)
+        self._sources = sources = self._make_sources(target)
+        await self.use_sources(list(settings.replicas))
         patience = Patience(sources.asking, self._wake)
         self._stack.push_async_callback(patience.close)
         removal = Removal(target, look_seconds=settings.second_look_seconds)
@@ -164,14 +168,36 @@ class ReplicateWorker:
             await asyncio.gather(*self._background, return_exceptions=True)
         await self._stack.aclose()
 
-    def _sources(self, stores: Sequence[BreakingStore]) -> Sources:
+    async def use_sources(self, replicas: list[Served]) -> None:
+        """Read from these replicas from now on; the worker's own stays what it is."""
+        wanted = {str(item.name): item for item in replicas}
+        for name in self._source_lives.keys() - wanted.keys():
+            # Its store is closed at the end: a copy from it may be under way.
+            del self._source_lives[name], self._opened[name]
+        for name, item in wanted.items():
+            before = self._source_lives.get(name)
+            if before is not None and before.address.place == item.address.place:
+                continue
+            if name != self._identity.replica:
+                try:
+                    self._opened[name] = await self._open_store(item)
+                except MalformedError as error:
+                    LOGGER.error("%s: cannot read from %s: %s", self._name, name, error)
+                    continue
+            self._source_lives[name] = item
+        self._sources.asking.use(
+            self._opened,
+            {name: Place.of(item.address) for name, item in self._source_lives.items()},
+            {name: store.breaker for name, store in self._opened.items()},
+        )
+
+    def _make_sources(self, target: BreakingStore) -> Sources:
         settings, name = self._settings, self._identity.replica
+        self._opened[name] = target
         asking = Asking(
             name,
-            {store.name: store for store in stores},
-            places={item.name: Place.of(item.address) for item in settings.replicas},
+            self._opened,
             settings=settings.sources,
-            breakers={store.name: store.breaker for store in stores},
             reads=Reads(name, self._metrics),
         )
         return Sources(
@@ -181,8 +207,8 @@ class ReplicateWorker:
             large_in_flight=settings.large_in_flight,
         )
 
-    async def _open_store(self, name: str) -> BreakingStore:
-        settings = next(item for item in self._settings.replicas if item.name == name)
+    async def _open_store(self, settings: Served) -> BreakingStore:
+        name = settings.name
         edge = Edge(settings.name, self._metrics.edges, self._drain)
         made = make_store(settings.name, settings.address, self._metrics.calls, edge)
         store = BreakingStore(made, edge)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tidestore.connectors.credentials import Secret, StoreAddress
+from tidestore.connectors.credentials import Keyring, NoKeyring, Secret
+from tidestore.connectors.directory import Served
 from tidestore.connectors.kafka import KafkaSettings
-from tidestore.schemas.objects import DatasetName, ReplicaName
+from tidestore.schemas.objects import DatasetName
 from tidestore.schemas.topics import Topics
 from tidestore.streams.prices import SourceSettings
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaSettings:
-    """One replica: its name, its life, and where it lies."""
-
-    name: ReplicaName
-    incarnation: int
-    address: StoreAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +33,7 @@ class ScrubSettings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """One replicate worker.
+    """One replicate worker in one life of its replica.
 
     `worker_id` names the process among those of the same replica and stays the same over restarts:
     Kafka's static membership then gives it its partitions back at once.
@@ -48,9 +41,9 @@ class WorkerSettings:
 
     kafka: KafkaSettings
     topics: Topics
-    replica: ReplicaSettings
+    replica: Served
     # All replicas, as sources; the worker's own among them.
-    replicas: tuple[ReplicaSettings, ...]
+    replicas: tuple[Served, ...]
     data_folder: Path
     worker_id: str = "0"
     # A worker that is silent this long has lost its partitions. Kafka's brokers allow 6 s to
@@ -75,13 +68,31 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class FeedsSettings:
-    """One feeds worker."""
+class ServingSettings:
+    """One process that serves a replica, whatever becomes of it."""
 
     kafka: KafkaSettings
     topics: Topics
-    replicas: tuple[ReplicaSettings, ...]
+    name: str
+    # Those of the configuration file; the others are on the topic.
+    replicas: tuple[Served, ...]
+    keyring: Keyring
+    data_folder: Path
+    # From a life, all replicas that are served, and whether it is the origin.
+    make_worker: Callable[[Served, tuple[Served, ...], bool], WorkerSettings]
+    # Until the topic names one.
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedsSettings:
+    """One feeds worker. `replicas` are those of the configuration file."""
+
+    kafka: KafkaSettings
+    topics: Topics
+    replicas: tuple[Served, ...]
     data_folder: Path
     datasets: tuple[DatasetName, ...] = field(default=(DatasetName("public"),))
     worker_id: str = "0"
     session_seconds: float = 10.0
+    keyring: Keyring = field(default_factory=NoKeyring)

@@ -7,6 +7,7 @@ application's routes, and schemathesis compares its answers with a running gatew
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tidestore import __version__
@@ -14,6 +15,7 @@ from tidestore.api.openapi.operating import operating_paths
 from tidestore.api.openapi.parts import Bounds, Json
 from tidestore.api.openapi.reading import reading_paths
 from tidestore.api.openapi.redacting import redacting_paths
+from tidestore.api.openapi.replicas import replica_paths
 from tidestore.api.openapi.schemas import schemas
 from tidestore.api.openapi.scrubbing import scrubbing_paths
 from tidestore.api.openapi.service import service_paths
@@ -32,15 +34,16 @@ is no readable HTTP request; the connection is then closed.
 """
 
 
-def openapi_document(settings: GatewaySettings) -> Json:
-    """The document of one gateway."""
+def openapi_document(settings: GatewaySettings, replicas: Sequence[str]) -> Json:
+    """The document of one gateway that serves these replicas."""
     bounds = Bounds(
-        replicas=tuple(str(entry.name) for entry in settings.replicas),
+        replicas=tuple(replicas),
         page_items_max=settings.limits.page_items_max,
         wait_seconds_max=settings.limits.wait_seconds_max,
     )
     paths = {**writing_paths(bounds), **service_paths(), **operating_paths(bounds)}
     paths |= scrubbing_paths()
+    paths |= replica_paths()
     for path, operations in [*reading_paths(bounds).items(), *redacting_paths().items()]:
         paths.setdefault(path, {}).update(operations)
     return {

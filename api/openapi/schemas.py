@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tidestore.api.openapi.lateness import lateness_members
 from tidestore.api.openapi.operating import operating_schemas
 from tidestore.api.openapi.parts import (
     DATASET,
@@ -17,7 +16,8 @@ from tidestore.api.openapi.parts import (
     ref,
 )
 from tidestore.api.openapi.redacting import redacting_schemas
-from tidestore.api.openapi.scrubbing import scrub_members, scrubbing_schemas
+from tidestore.api.openapi.replicas import replica_schemas
+from tidestore.api.openapi.scrubbing import scrubbing_schemas
 from tidestore.schemas.events import CopyState, TaskState
 from tidestore.schemas.manifests import (
     CONTENT_TYPE_CHARS_MAX,
@@ -69,6 +69,7 @@ def schemas() -> Json:
         **operating_schemas(_MOMENT),
         **redacting_schemas(_MOMENT),
         **scrubbing_schemas(_MOMENT),
+        **replica_schemas(_MOMENT),
         **_registry(),
     }
 
@@ -183,37 +184,6 @@ def _copy() -> Json:
     )
 
 
-def _replica() -> Json:
-    under_way = record(
-        {"key": TEXT, "size": WHOLE, "bytes_done": WHOLE, "changed_at_ms": _MOMENT},
-        description="A large copy: how much of it was stored at `changed_at_ms`.",
-    )
-    lag = record(
-        {
-            "objects": WHOLE,
-            "bytes": WHOLE,
-            "seconds": {"type": "number", "minimum": 0},
-            "oldest_key": {"type": ["string", "null"]},
-        }
-    )
-    return record(
-        {
-            "name": TEXT,
-            "incarnation": {"type": "integer", "minimum": 1},
-            "url": TEXT,
-            "is_origin": {"type": "boolean"},
-            "gaps": {"type": "array", "items": TEXT},
-            "present": WHOLE,
-            "lag": lag,
-            "waiting": WHOLE,
-            "parked": WHOLE,
-            **lateness_members(),
-            **scrub_members(_MOMENT),
-            "under_way": {"type": "array", "items": under_way},
-        }
-    )
-
-
 def _read() -> Json:
     item = {
         "key": TEXT,
@@ -255,7 +225,6 @@ def _read() -> Json:
             {"is_incomplete": {"type": "boolean"}, "gone": {"type": "array", "items": TEXT}},
             "`gone` is what a manifest names and was redacted.",
         ),
-        "Replicas": record({"replicas": {"type": "array", "items": _replica()}, "objects": WHOLE}),
     }
 
 

@@ -1,4 +1,4 @@
-"""All other paths: replicas, tasks, hooks, the schema registry, health, this description."""
+"""All other paths: tasks, hooks, the schema registry, health, this description."""
 
 from __future__ import annotations
 
@@ -60,12 +60,6 @@ def _about() -> Json:
         ),
         "/docs": _operation(
             "service", "docs", "This description for people.", page("text/html", "A page.")
-        ),
-        "/v1/replicas": _operation(
-            "read",
-            "listReplicas",
-            "Every replica: its place, its gaps, its lag in objects, bytes and seconds.",
-            {"200": answer("The replicas.", ref("Replicas"))},
         ),
     }
     return {path: {"get": operation} for path, operation in found.items()}

@@ -149,6 +149,17 @@ SAMPLES: Final[dict[str, Event]] = {
     "replica_registered.v1": ReplicaRegistered(
         name="onprem", incarnation=2, url="file:///data/replica", registered_at_ms=_MS + 6
     ),
+    "replica_registered.v2": ReplicaRegistered(
+        name="ceph",
+        incarnation=3,
+        url="s3://genomes/mirror",
+        registered_at_ms=_MS + 60,
+        options="endpoint=https%3A%2F%2Fceph.lab%3A9000&region=berlin",
+        credential="ceph-keys",
+        is_paused=True,
+        changed_by="operator-ä",
+        reason="moves to another room",
+    ),
     "replica_retired.v1": ReplicaRetired(
         name="aws", incarnation=1, reason="closed", retired_at_ms=_MS + 7
     ),

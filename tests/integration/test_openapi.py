@@ -18,7 +18,7 @@ from tidestore.api.routes import all_routes
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-_METHODS: Final = {"get", "head", "put", "post", "delete"}
+_METHODS: Final = {"get", "head", "put", "post", "patch", "delete"}
 _CHECKS: Final = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
     "response_schema_conformance,negative_data_rejection"
@@ -85,7 +85,12 @@ async def test_every_path_parameter_and_reference_is_there(calls: Calls) -> None
 async def test_writes_need_the_token_that_the_document_says(calls: Calls) -> None:
     """Goal: the security scheme is true. Method: call each operation that names it without one."""
     document = await document_of(calls)
-    values = {"sha256": "0" * 64, "uuid": "00000000-0000-0000-0000-000000000000", "hook_id": "1"}
+    values = {
+        "sha256": "0" * 64,
+        "uuid": "00000000-0000-0000-0000-000000000000",
+        "hook_id": "1",
+        "name": "nobody",
+    }
     needing = [
         (method, path)
         for path, operations in document["paths"].items()

@@ -28,9 +28,10 @@ from tidestore.api.context import GATEWAY, Gateway
 from tidestore.api.index import IndexFold
 from tidestore.api.listing import list_objects
 from tidestore.api.lookup import Index, Watchers
-from tidestore.api.settings import GatewaySettings, ReplicaEntry
+from tidestore.api.settings import GatewaySettings
 from tidestore.connectors.budget import ByteBudget
 from tidestore.connectors.credentials import StoreAddress
+from tidestore.connectors.directory import Served
 from tidestore.connectors.kafka import KafkaSettings
 from tidestore.schemas.checksums import checksums_of
 from tidestore.schemas.events import (
@@ -84,7 +85,7 @@ class ListingMachine(RuleBasedStateMachine):
             settings=GatewaySettings(
                 KafkaSettings("nowhere"),
                 _TOPICS,
-                (ReplicaEntry(ReplicaName("aws"), 1, address, "memory://x"),),
+                (Served(ReplicaName("aws"), 1, address, "memory://x"),),
                 ReplicaName("aws"),
                 Path("nowhere"),
             ),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidestore.local.processes import _end_with_parent
+from tidestore.local.processes import end_with_parent
 
 READY_SECONDS_MAX = 60.0
 PORT_TRIES_MAX = 1000
@@ -74,7 +74,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=self._environ,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509  one call of the kernel's
+                preexec_fn=end_with_parent,  # noqa: PLW1509  one call of the kernel's
             )
         if wait:
             self.await_ready()

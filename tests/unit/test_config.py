@@ -70,6 +70,11 @@ def test_a_whole_configuration_is_read(tmp_path: Path) -> None:
     assert len(worker.replicas) == len(feeds.replicas) == 2
     with pytest.raises(ConfigError, match="no replica 'gcp'; configured are aws, onprem"):
         config.worker("gcp")
+    # A process may serve one that the topic alone knows.
+    serving = config.serving("gcp", "3")
+    assert (serving.name, serving.data_folder.name) == ("gcp", "worker-gcp-3")
+    made = serving.make_worker(config.served[1], config.served, False)
+    assert (made.replica.name, made.worker_id, made.scrub) == ("onprem", "3", worker.scrub)
 
 
 def test_a_small_configuration_has_defaults_fit_for_production(tmp_path: Path) -> None:

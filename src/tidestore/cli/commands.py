@@ -29,6 +29,7 @@ class LazyGroup(click.Group):
         "put": "tidestore.cli.put:put",
         "recover": "tidestore.cli.recover:recover",
         "redact": "tidestore.cli.redact:redact",
+        "replica": "tidestore.cli.replica:replica",
         "retry": "tidestore.cli.parked:retry",
         "run": "tidestore.cli.run:run",
         "scrub": "tidestore.cli.scrub:scrub",

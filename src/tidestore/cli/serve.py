@@ -33,7 +33,7 @@ def find_config(path: Path) -> Path:
 
 
 class Worker(Protocol):
-    """What both kinds of worker can do."""
+    """What all kinds of worker can do."""
 
     async def start(self) -> None:
         """Open everything and join the group."""
@@ -74,7 +74,8 @@ def gateway(
 
 
 @click.command()
-@click.argument("replica")
+@click.argument("replica", required=False)
+@click.option("--all", "is_for_all", is_flag=True, help="Serve every replica there is, or comes.")
 @config_option
 @click.option("--id", "worker_id", default="0", help="Names this worker; keep it over restarts.")
 @click.option("--metrics-port", type=int, help="Answer Prometheus here, on the gateway's host.")
@@ -82,29 +83,37 @@ def gateway(
 @click.pass_obj
 def worker(
     environ: dict[str, str],
-    replica: str,
+    replica: str | None,
+    is_for_all: bool,
     config_path: Path,
     worker_id: str,
     metrics_port: int | None,
     log_format: str | None,
 ) -> None:
-    """Copy objects to REPLICA."""
-    set_up_logging(environ, f"worker-{replica}-{worker_id}", log_format)
+    """Copy objects to REPLICA, or to all: then in a process for each replica."""
+    if (replica is None) is not is_for_all:
+        fail("name one replica, or say --all", "`tidestore replica ls` lists them")
+    if replica is None and metrics_port is not None:
+        fail("--all has no metrics of its own", "its children cannot share a port; name a replica")
+    set_up_logging(environ, f"worker-{replica or 'all'}-{worker_id}", log_format)
     config = _read(config_path, environ)
-    from tidestore.config import ConfigError  # noqa: PLC0415
-    from tidestore.streams.metrics import WorkerMetrics  # noqa: PLC0415
-    from tidestore.streams.replicate import ReplicateWorker  # noqa: PLC0415
+    if replica is None:
+        words = ["--id", worker_id, "--config", str(config_path)]
+        words += ["--log-format", log_format] if log_format else []
+        from tidestore.cli.workers import Workers  # noqa: PLC0415
 
-    try:
-        settings = config.worker(replica, worker_id)
-    except ConfigError as error:
-        fail(str(error))
+        _run(lambda: _work(lambda: Workers(config, words, environ)))
+        return
+    from tidestore.streams.metrics import WorkerMetrics  # noqa: PLC0415
+    from tidestore.streams.serving import ServingWorker  # noqa: PLC0415
+
+    settings = config.serving(replica, worker_id)
     metrics = WorkerMetrics()
 
     async def work() -> None:
         if metrics_port is not None:
             metrics.serve(config.host, metrics_port)
-        await _work(lambda: ReplicateWorker(settings, metrics))
+        await _work(lambda: ServingWorker(settings, metrics))
 
     _run(work)
 

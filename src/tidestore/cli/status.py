@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tidestore.cli.connect import connect_options, find_connection
 from tidestore.cli.output import fail, print_json, run_async
+from tidestore.cli.replica import progress_of
 from tidestore.cli.story import age_words
 from tidestore.client import Client, ClientError
 
@@ -90,12 +91,15 @@ def _replicas(document: dict[str, Any]) -> Table:
         "lag",
         "fails with",
         "compared",
+        "progress",
         "where",
     ):
-        table.add_column(name, justify="left" if name in ("replica", "where") else "right")
+        is_text = name in ("replica", "progress", "where")
+        table.add_column(name, justify="left" if is_text else "right")
     for replica in document["replicas"]:
         lag = replica["lag"]
         name = replica["name"] + (" (origin)" if replica["is_origin"] else "")
+        name += " (paused)" if replica["is_paused"] else ""
         table.add_row(
             name,
             str(replica["present"]),
@@ -106,6 +110,7 @@ def _replicas(document: dict[str, Any]) -> Table:
             f"{lag['seconds']:.1f} s" if lag["objects"] else "-",
             _failed(replica),
             _compared(replica.get("scrub")),
+            progress_of(replica) if lag["objects"] else "-",
             replica["url"],
         )
     return table

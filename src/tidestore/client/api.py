@@ -90,6 +90,10 @@ class Client:
         """POST a JSON document; raises ClientError."""
         return await self._json("POST", path, parameters, None, document)
 
+    async def patch(self, path: str, document: Any) -> dict[str, Any]:
+        """PATCH with a JSON document; raises ClientError."""
+        return await self._json("PATCH", path, {}, None, document)
+
     async def delete(self, path: str, *, document: Any = None, **parameters: Any) -> dict[str, Any]:
         """DELETE, with a JSON document if one is given; raises ClientError."""
         return await self._json("DELETE", path, parameters, None, document)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tidestore.api.settings import GatewaySettings, Limits, ReplicaEntry, StagingEntry
-from tidestore.connectors.credentials import Secret, StoreAddress
+from tidestore.api.settings import GatewaySettings, Limits, StagingEntry
+from tidestore.connectors.credentials import Keyring, Secret, StoreAddress
+from tidestore.connectors.directory import Served
 from tidestore.connectors.kafka import KafkaSettings
 from tidestore.schemas.objects import DatasetName, ReplicaName
 from tidestore.schemas.topics import Topics
 from tidestore.streams.prices import SourceSettings
 from tidestore.streams.settings import (
     FeedsSettings,
-    ReplicaSettings,
     ScrubSettings,
+    ServingSettings,
     WorkerSettings,
 )
 
@@ -53,6 +54,7 @@ class Config:
     limits: Limits
     is_local: bool
     scrub: ScrubSettings
+    keyring: Keyring
     sources: SourceSettings = field(default_factory=SourceSettings)
 
     def gateway(self, gateway_id: str = "0", port: int | None = None) -> GatewaySettings:
@@ -60,10 +62,7 @@ class Config:
         return GatewaySettings(
             kafka=self.kafka,
             topics=self.topics,
-            replicas=tuple(
-                ReplicaEntry(item.name, item.incarnation, item.address, item.url)
-                for item in self.replicas
-            ),
+            replicas=self.served,
             origin=self.origin,
             data_folder=self.data_folder / f"gateway-{gateway_id}",
             host=self.host,
@@ -77,22 +76,49 @@ class Config:
             hook_networks=self.hook_networks,
             gateway_id=gateway_id,
             is_local=self.is_local,
+            keyring=self.keyring,
         )
 
     def worker(self, replica: str, worker_id: str = "0") -> WorkerSettings:
         """The settings of one worker of a replica; raises ConfigError for an unknown one."""
-        mine = next((item for item in self._replicas if item.name == replica), None)
+        mine = next((item for item in self.served if item.name == replica), None)
         if mine is None:
             names = ", ".join(item.name for item in self.replicas)
             raise ConfigError(f"there is no replica {replica!r}; configured are {names}")
+        return self._worker(mine, self.served, mine.name == self.origin, worker_id)
+
+    def serving(self, replica: str, worker_id: str = "0") -> ServingSettings:
+        """The settings of a process that serves a replica, which the topic alone may know."""
+
+        def make(life: Served, replicas: tuple[Served, ...], is_origin: bool) -> WorkerSettings:  # noqa: FBT001
+            return self._worker(life, replicas, is_origin, worker_id)
+
+        return ServingSettings(
+            kafka=self.kafka,
+            topics=self.topics,
+            name=replica,
+            replicas=self.served,
+            keyring=self.keyring,
+            data_folder=self.data_folder / f"worker-{replica}-{worker_id}",
+            make_worker=make,
+            origin=self.origin,
+        )
+
+    def _worker(
+        self,
+        life: Served,
+        replicas: tuple[Served, ...],
+        is_origin: bool,  # noqa: FBT001
+        worker_id: str,
+    ) -> WorkerSettings:
         return WorkerSettings(
             kafka=self.kafka,
             topics=self.topics,
-            replica=mine,
-            replicas=self._replicas,
-            data_folder=self.data_folder / f"worker-{replica}-{worker_id}",
+            replica=life,
+            replicas=replicas,
+            data_folder=self.data_folder / f"worker-{life.name}-{worker_id}",
             worker_id=worker_id,
-            is_origin=mine.name == self.origin,
+            is_origin=is_origin,
             scrub=self.scrub,
             sources=self.sources,
             seal_key=self.seal_key,
@@ -104,14 +130,16 @@ class Config:
         return FeedsSettings(
             kafka=self.kafka,
             topics=self.topics,
-            replicas=self._replicas,
+            replicas=self.served,
             data_folder=self.data_folder / f"feeds-{worker_id}",
             datasets=self.datasets,
             worker_id=worker_id,
         )
 
     @property
-    def _replicas(self) -> tuple[ReplicaSettings, ...]:
+    def served(self) -> tuple[Served, ...]:
+        """The replicas of the file, as processes serve them unless the topic says otherwise."""
         return tuple(
-            ReplicaSettings(item.name, item.incarnation, item.address) for item in self.replicas
+            Served(item.name, item.incarnation, item.address, item.url.split("?", 1)[0])
+            for item in self.replicas
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tidestore.api.settings import Limits, StagingEntry
+from tidestore.config.keys import FileKeyring, References
 from tidestore.config.model import Config, ConfigError, ReplicaConfig
 from tidestore.config.sources import read_sources
 from tidestore.connectors.credentials import Secret, StoreAddress
@@ -173,6 +174,7 @@ def _config(reader: _Reader) -> Config:
         sources=read_sources(reader),
         is_local=bool(document.get("local", False)),
         scrub=_scrub(reader),
+        keyring=FileKeyring(reader.path.parent / "credentials", reader.environ),
     )
 
 
@@ -183,6 +185,9 @@ def _replicas(reader: _Reader) -> list[ReplicaConfig]:
         name = check_replica(reader.text(item, "name", place))
         url = reader.text(item, "url", place)
         address = StoreAddress.parse(url, reader.secrets(item, place))
+        references = References(item.get("credentials", {}), reader.path.parent, reader.environ)
+        if references.has_files:
+            address = address.keyed(references)
         check_scheme(address.scheme)
         incarnation = reader.number(item, "incarnation", place, 1, 1)
         found.append(ReplicaConfig(name, url, incarnation, address))

@@ -1,0 +1,203 @@
+"""The replicas as the log knows them, now and as they change: the view of the topic `replicas`.
+
+    replicas --View--> DirectoryFold --woken--> whoever serves them: gateway, feeds, workers
+
+Every process has one of its own. What a process serves is made of two halves: the topic says which
+replicas there are, in which life, paused or not; the address of a replica that is in the process'
+own configuration file is taken from there, with its credentials. See docs/replicas.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tidestore.connectors.credentials import Keyring, StoreAddress
+from tidestore.connectors.kafka import KafkaSettings
+from tidestore.connectors.log import LogWriter
+from tidestore.connectors.view import Folded, View
+from tidestore.schemas.codec import decode, encode
+from tidestore.schemas.events import OriginChosen, ReplicaRegistered, ReplicaRetired
+from tidestore.schemas.objects import ReplicaName
+
+# The topic holds a record for each replica; reading it takes as long as finding its broker.
+_READ_SECONDS_MAX: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One replica in one life, as a process is to serve it."""
+
+    name: ReplicaName
+    incarnation: int
+    address: StoreAddress
+    # What people are shown: without options and credentials.
+    url: str
+    is_paused: bool = False
+    # When this life began; 0 while only a configuration file knows it.
+    registered_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The newest record of a replica, and the one before it."""
+
+    record: ReplicaRegistered | ReplicaRetired
+    offset: int
+    before: ReplicaRegistered | ReplicaRetired | None = None
+    before_offset: int | None = None
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether nobody serves it."""
+        return isinstance(self.record, ReplicaRetired)
+
+
+def served(
+    configured: Iterable[Served], known: dict[str, Known], keyring: Keyring
+) -> dict[str, Served]:
+    """What is to be served, by name: those of the file in its order, then all others by name."""
+    found: dict[str, Served] = {}
+    for item in configured:
+        about = known.get(item.name)
+        if about is None or about.record.incarnation < item.incarnation:
+            found[item.name] = item
+        elif isinstance(record := about.record, ReplicaRegistered):
+            found[item.name] = Served(
+                item.name,
+                record.incarnation,
+                item.address,
+                item.url,
+                record.is_paused,
+                record.registered_at_ms,
+            )
+    names = {item.name for item in configured}
+    for name, about in sorted(known.items()):
+        if name not in names and isinstance(record := about.record, ReplicaRegistered):
+            found[name] = Served(
+                ReplicaName(name),
+                record.incarnation,
+                address_of(record, keyring),
+                record.url,
+                record.is_paused,
+                record.registered_at_ms,
+            )
+    return found
+
+
+def address_of(record: ReplicaRegistered, keyring: Keyring) -> StoreAddress:
+    """Where a registered replica lies, with the credentials it names, as far as we have them."""
+    url = f"{record.url}?{record.options}" if record.options else record.url
+    return StoreAddress.parse(url).keyed(keyring.source(record.credential))
+
+
+class DirectoryFold:
+    """The newest record of each replica, and the origin."""
+
+    version = 2
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+
+    def create(self, db: sqlite3.Connection) -> None:
+        """See Fold."""
+        db.execute(
+            "CREATE TABLE replicas (name TEXT PRIMARY KEY, offset INTEGER, record BLOB,"
+            " before_offset INTEGER, before BLOB) WITHOUT ROWID"
+        )
+        db.execute("CREATE TABLE origin (id INTEGER PRIMARY KEY, replica TEXT, epoch INTEGER)")
+
+    def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
+        """See Fold."""
+        for record in records:
+            event = record.event
+            if isinstance(event, (ReplicaRegistered, ReplicaRetired)):
+                db.execute(
+                    "INSERT INTO replicas VALUES (?, ?, ?, NULL, NULL)"
+                    " ON CONFLICT (name) DO UPDATE SET before_offset = offset, before = record,"
+                    " offset = excluded.offset, record = excluded.record",
+                    (event.name, record.offset, encode(event)),
+                )
+            elif isinstance(event, OriginChosen):
+                db.execute(
+                    "INSERT INTO origin VALUES (1, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                    " replica = excluded.replica, epoch = excluded.epoch"
+                    " WHERE excluded.epoch > epoch",
+                    (event.replica, event.epoch),
+                )
+
+    def folded(self, records: Sequence[Folded]) -> None:
+        """See Fold."""
+        del records
+        self._on_change()
+
+
+class Directory:
+    """Which replicas there are. Belongs to the event loop it was started on."""
+
+    def __init__(self, kafka: KafkaSettings, topic: str, path: Path) -> None:
+        self._topic = topic
+        self._listeners: list[Callable[[], None]] = []
+        self._view = View(path, DirectoryFold(self._changed), kafka, [topic])
+
+    async def start(self, writer: LogWriter) -> None:
+        """Begin to follow the topic, and read it to its present end. Raises LogError."""
+        self._loop = asyncio.get_running_loop()
+        await self._view.start()
+        await self.read_to_end(writer)
+
+    async def stop(self) -> None:
+        """Stop following."""
+        self._listeners.clear()
+        await self._view.stop()
+
+    async def read_to_end(self, writer: LogWriter) -> None:
+        """Wait until everything is known that is on the topic now. Raises LogError."""
+        ends = await writer.ends(self._topic, [0])
+        await self._view.reached(self._topic, ends, timeout_seconds=_READ_SECONDS_MAX)
+
+    async def reached(self, offset: int) -> None:
+        """Wait until the record at an offset is known. Raises LogError."""
+        await self._view.reached(self._topic, {0: offset + 1}, timeout_seconds=_READ_SECONDS_MAX)
+
+    def listen(self, call: Callable[[], None]) -> None:
+        """Have a function called on the loop after every change."""
+        self._listeners.append(call)
+
+    def known(self) -> dict[str, Known]:
+        """Every replica that was ever registered, by name."""
+        rows = self._view.query("SELECT * FROM replicas")
+        return {
+            row["name"]: Known(
+                _record(row["record"]),
+                row["offset"],
+                _record(row["before"]) if row["before"] else None,
+                row["before_offset"],
+            )
+            for row in rows
+        }
+
+    def origin(self) -> tuple[str, int] | None:
+        """The origin and its epoch."""
+        rows = self._view.query("SELECT replica, epoch FROM origin")
+        return (rows[0]["replica"], rows[0]["epoch"]) if rows else None
+
+    def _changed(self) -> None:
+        """In the view's thread; the loop may be closing."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        for call in self._listeners:
+            call()
+
+
+def _record(data: bytes) -> ReplicaRegistered | ReplicaRetired:
+    event = decode(data)
+    assert isinstance(event, (ReplicaRegistered, ReplicaRetired)), "as folded"  # noqa: S101
+    return event

@@ -1,0 +1,177 @@
+"""`tidestore replica`: add, list, pause, resume and retire replicas while the store runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tidestore.cli.connect import connect_options, find_connection
+from tidestore.cli.output import fail, print_json, run_async
+from tidestore.client import Client, ClientError
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_reason_option = click.option("--reason", default="", help="Why, for people who wonder later.")
+
+
+@click.group()
+def replica() -> None:
+    """Replicas: which there are, and changing that while the store runs."""
+
+
+@replica.command("add")
+@click.argument("name")
+@click.argument("place")
+@click.option("--credential", default="", help="The name of a credential; see docs/replicas.md.")
+@click.option("--adopt", is_flag=True, help="Take a place that holds objects already.")
+@_json_option
+@connect_options
+@click.pass_obj
+def add(
+    environ: dict[str, str],
+    name: str,
+    place: str,
+    credential: str,
+    adopt: bool,
+    as_json: bool,
+    data_folder: Path,
+    url: str | None,
+    dataset: str,
+) -> None:
+    """Make PLACE, a URL like s3://bucket/prefix, the replica NAME. It is examined first."""
+    del dataset
+    body = {"name": name, "url": place, "credential": credential, "adopt": adopt}
+    found = _speak(environ, data_folder, url, lambda client: client.post("/v1/replicas", body))
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{name} is a replica now (incarnation {found['incarnation']})")
+        click.echo(f"  its workers: tidestore worker {name}, or one `tidestore worker --all`")
+
+
+@replica.command("ls")
+@click.option("--retired", is_flag=True, help="Those that are not served any more.")
+@_json_option
+@connect_options
+@click.pass_obj
+def ls(
+    environ: dict[str, str],
+    retired: bool,
+    as_json: bool,
+    data_folder: Path,
+    url: str | None,
+    dataset: str,
+) -> None:
+    """List the replicas, one a line."""
+    del dataset
+    found = _speak(environ, data_folder, url, lambda client: client.get("/v1/replicas"))
+    for item in found["retired" if retired else "replicas"]:
+        if as_json:
+            print_json(item)
+        elif retired:
+            click.echo(f"{item['name']}  incarnation {item['incarnation']}  {item['reason']}")
+        else:
+            click.echo(line_of(item))
+
+
+@replica.command("pause")
+@click.argument("name")
+@_reason_option
+@connect_options
+@click.pass_obj
+def pause(
+    environ: dict[str, str],
+    name: str,
+    reason: str,
+    data_folder: Path,
+    url: str | None,
+    dataset: str,
+) -> None:
+    """Let the workers of NAME stand still; what is written is owed to it."""
+    del dataset
+    body = {"paused": True, "reason": reason}
+    _speak(environ, data_folder, url, lambda client: client.patch(f"/v1/replicas/{name}", body))
+    click.echo(f"{name} is paused")
+
+
+@replica.command("resume")
+@click.argument("name")
+@connect_options
+@click.pass_obj
+def resume(
+    environ: dict[str, str], name: str, data_folder: Path, url: str | None, dataset: str
+) -> None:
+    """Let the workers of NAME go on."""
+    del dataset
+    body = {"paused": False}
+    _speak(environ, data_folder, url, lambda client: client.patch(f"/v1/replicas/{name}", body))
+    click.echo(f"{name} goes on")
+
+
+@replica.command("retire")
+@click.argument("name")
+@_reason_option
+@connect_options
+@click.pass_obj
+def retire(
+    environ: dict[str, str],
+    name: str,
+    reason: str,
+    data_folder: Path,
+    url: str | None,
+    dataset: str,
+) -> None:
+    """Serve NAME no more. Its objects stay where they are; adding it again begins a new life."""
+    del dataset
+    more = {"reason": reason} if reason else {}
+    _speak(environ, data_folder, url, lambda client: client.delete(f"/v1/replicas/{name}", **more))
+    click.echo(f"{name} is retired")
+
+
+def line_of(item: dict[str, Any]) -> str:
+    """One replica in one line."""
+    words = [word for word, holds in (("origin", item["is_origin"]),) if holds]
+    words += ["paused"] if item["is_paused"] else []
+    words += [progress_of(item)] if item["lag"]["objects"] else ["complete"]
+    return f"{item['name']}.{item['incarnation']}  {item['url']}  {', '.join(words)}"
+
+
+def progress_of(item: dict[str, Any]) -> str:
+    """How far it is, in words: done of total, rate, time left."""
+    progress = item["progress"]
+    word = "backfill " if progress["is_backfill"] else ""
+    text = f"{word}{progress['done']}/{progress['total']}"
+    if item["is_paused"]:
+        return text
+    left = progress["seconds_left"]
+    text += f", {progress['per_second']:.0f}/s"
+    return text if left is None else f"{text}, {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _speak(
+    environ: dict[str, str],
+    data_folder: Path,
+    url: str | None,
+    call: Callable[[Client], Awaitable[dict[str, Any]]],
+) -> dict[str, Any]:
+    connection = find_connection(environ, data_folder, url)
+
+    async def work() -> dict[str, Any]:
+        async with Client(connection.url, connection.token) as client:
+            return await call(client)
+
+    try:
+        return run_async(work)
+    except ClientError as error:
+        fail(str(error), error.hint)
