@@ -47,7 +47,7 @@ from tidestore.streams.records import (
     sums_of,
     wanted_of,
 )
-from tidestore.streams.removal import Removal, is_going
+from tidestore.streams.removal import Removal, is_going, with_facts
 from tidestore.streams.sources import NoSourceError, Sources
 from tidestore.streams.states import KnownStates
 from tidestore.streams.story import tell_outcome
@@ -218,7 +218,10 @@ class Mover:
             case Nothing():
                 return
             case Remove(reason):
-                await self._remove(self._known.find_record(event.key) or record, reason)
+                known = self._known.find_record(event.key)
+                if known is not None and (told := with_facts(known, record)) is not None:
+                    await self._record(known := told)
+                await self._remove(known or record, reason)
             case CopyLater():
                 await self._record(replace(record, next_try_at_ms=_now_ms()))
             case CopyNow():
@@ -258,8 +261,7 @@ class Mover:
                 case ChildParked(child):
                     await self._park(record, "child", f"{child} is parked here", child)
                 case Ready(is_incomplete):
-                    is_first = not (record.attempts or record.error_class or record.upload)
-                    info = await self._transfer(record, wanted, event, may_wait=is_first)
+                    info = await self._transfer(record, wanted, event)
                     if self._known.is_redacted(wanted.key):
                         # Under our hands: these bytes came after the removal, or before it.
                         await self._remove(record, "redacted meanwhile")
@@ -286,35 +288,25 @@ class Mover:
             self._patience.watch(wanted, soon)
 
     async def _transfer(
-        self,
-        record: CopyChanged,
-        wanted: Wanted,
-        event: ObjectWritten | None,
-        *,
-        may_wait: bool,
+        self, record: CopyChanged, wanted: Wanted, event: ObjectWritten | None
     ) -> ObjectInfo:
-        """Copy the bytes. Equal bytes that are there already are success."""
-        if self._known.lifted_number(wanted.key):
-            info = await self._removal.put_back(wanted)
-            info = info or await self._fetch(record, wanted, event, may_wait=may_wait)
-            await self._removal.forget(wanted.key)
-            return info
-        return await self._fetch(record, wanted, event, may_wait=may_wait)
+        """Copy the bytes, or put them back. Equal bytes that are there already are success."""
+        if not self._known.lifted_number(wanted.key):
+            return await self._fetch(record, wanted, event)
+        info = await self._removal.put_back(wanted) or await self._fetch(record, wanted, event)
+        await self._removal.forget(wanted.key)
+        return info
 
     async def _fetch(
-        self,
-        record: CopyChanged,
-        wanted: Wanted,
-        event: ObjectWritten | None,
-        *,
-        may_wait: bool,
+        self, record: CopyChanged, wanted: Wanted, event: ObjectWritten | None
     ) -> ObjectInfo:
+        is_first = not (record.attempts or record.error_class or record.upload)
         try:
             if event is not None and event.data is not None:
                 return await self._sources.put_inline(
                     self._target, wanted, sums_of(event), event.data
                 )
-            if may_wait:
+            if is_first:
                 await self._sources.asking.check_worth_waiting(wanted)
             async with journal_of(record, self._record) as journal:
                 return await self._sources.copy(self._target, wanted, journal)

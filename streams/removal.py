@@ -90,6 +90,24 @@ def is_going(record: CopyChanged) -> bool:
     return record.state in _GOING
 
 
+def with_facts(known: CopyChanged, event: CopyChanged) -> CopyChanged | None:
+    """A record that knew the key alone, with what the event's says of the object; else None.
+
+    A lift appends the write again, and a worker may meet it before it has read the lift: what is to
+    be brought back must be known when it has.
+    """
+    if known.sha256 or not event.sha256:
+        return None
+    return replace(
+        event,
+        state=known.state,
+        attempts=known.attempts,
+        next_try_at_ms=known.next_try_at_ms,
+        error_class=known.error_class,
+        error=known.error,
+    )
+
+
 class Removal:
     """Removes from, and puts back into, one replica's store. Belongs to the worker's event loop."""
 

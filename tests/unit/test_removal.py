@@ -15,7 +15,7 @@ from tidestore.schemas.events import CopyChanged, CopyState
 from tidestore.schemas.objects import ObjectKey
 from tidestore.streams.decisions import Decision
 from tidestore.streams.records import Identity, bare_record, wanted_of
-from tidestore.streams.removal import ASIDE_PREFIX, Found, Removal, next_record
+from tidestore.streams.removal import ASIDE_PREFIX, Found, Removal, next_record, with_facts
 
 BODY = b"test"
 NOW = int(time.time() * 1000)
@@ -128,6 +128,19 @@ async def test_without_a_decision_nothing_is_purged(known: Decision | None) -> N
     assert going.error == "from the log"
     assert not await holds(store, KEY)
     assert await holds(store, ASIDE)
+
+
+def test_a_write_tells_a_bare_receipt_what_was_there() -> None:
+    """Goal: a lift finds what to bring back. Method: the write, met before the lift is read."""
+    bare = bare_record(Identity("aws", 1, "copies", 4), KEY, 7, NOW)
+    gone = replace(bare, state=CopyState.REDACTED, next_try_at_ms=NOW, error="kept aside until x")
+    event = replace(present(), state=CopyState.PENDING, log_offset=9)
+    told = with_facts(gone, event)
+    assert told is not None
+    assert (told.state, told.next_try_at_ms, told.error) == (gone.state, NOW, gone.error)
+    assert (told.sha256, told.size, told.log_offset) == (event.sha256, event.size, 9)
+    assert with_facts(told, event) is None
+    assert with_facts(gone, bare) is None
 
 
 @pytest.mark.parametrize("error_class", ["network", "fault"])
