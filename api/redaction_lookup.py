@@ -39,7 +39,7 @@ class Redactions:
         targets = targets_of(key)
         marks = ", ".join("?" * len(targets))
         rows = self._view.query(
-            f"SELECT * FROM redactions WHERE target IN ({marks}) ORDER BY target", targets
+            f"SELECT * FROM redactions WHERE target IN ({marks}) ORDER BY number DESC", targets
         )
         for row in rows:
             if not row["is_lifted"]:

@@ -3,7 +3,8 @@
     redactions  the newest decision or lift of each target: a key, or <dataset>/<kind>s/<uuid>
     gone        the newest ObjectRedacted of each key, and where it stands in the log
     owed        what the log or `redactions` still lacks, whoever died over it:
-                  redact  a covered key whose newest record in the log is a write
+                  redact  a covered key whose newest record in the log is a write, or the removal
+                          of an older decision
                   write   a key whose redaction was lifted, and whose newest record takes it away
                   lift    a blob that was taken along with a file, and that a live file names
 
@@ -157,16 +158,19 @@ def _settle_key(db: sqlite3.Connection, key: str) -> None:
     rows = db.execute(
         f"SELECT number, is_lifted FROM redactions WHERE target IN ({marks})", targets
     ).fetchall()
-    is_redacted = any(not is_lifted for _, is_lifted in rows)
+    number = max((number for number, is_lifted in rows if not is_lifted), default=0)
+    is_redacted = number > 0
     written = db.execute("SELECT offset FROM objects WHERE key = ?", (key,)).fetchone()
     gone = db.execute("SELECT offset, number FROM gone WHERE key = ?", (key,)).fetchone()
     # Both stand in the same partition, so their offsets say which came last.
     is_write_last = written is not None and (gone is None or gone[0] < written[0])
     owed = None
-    if is_redacted and is_write_last:
+    # Decided again before a lift's write came: workers hear of it by a record of its own number.
+    is_older = gone is not None and gone[1] < number
+    if is_redacted and (is_write_last or is_older):
         owed = REDACT
     elif not is_redacted and not is_write_last and gone is not None:
-        is_lifted = any(number >= gone[1] for number, _ in rows)
+        is_lifted = any(lifted >= gone[1] for lifted, _ in rows)
         owed = WRITE if is_lifted else None
     db.execute("DELETE FROM owed WHERE key = ? AND what IN (?, ?)", (key, REDACT, WRITE))
     if owed is not None:

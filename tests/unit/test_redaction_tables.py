@@ -108,6 +108,20 @@ def test_a_lift_owes_the_write_and_nothing_when_it_is_there() -> None:
     assert bench.owed == {(OLD, "redact")}
 
 
+def test_what_is_redacted_again_before_its_write_is_back_owes_a_record() -> None:
+    """Goal: workers hear of every decision. Method: lift, and decide again at once."""
+    bench = Bench()
+    bench.fold(OLD_WRITTEN, decided(OLD), redacted(OLD), RedactionLifted(OLD, 1, "admin", 1))
+    bench.fold(decided(OLD, 2))
+    assert bench.owed == {(OLD, "redact")}
+    bench.fold(redacted(OLD, 2))
+    assert not bench.owed
+    bench.fold(decided(f"public/files/{UUID}", 3))
+    assert bench.owed == {(OLD, "redact")}
+    bench.fold(redacted(OLD, 3))
+    assert not bench.owed
+
+
 @pytest.mark.parametrize(
     "order", [(0, 1, 2), (0, 2, 1), (2, 1, 0), (2, 0, 1), (1, 0, 2), (1, 2, 0)]
 )
