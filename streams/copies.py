@@ -270,13 +270,15 @@ class CopiesQueries:
         """
         marks = ", ".join(str(number) for number in partitions)
         when, parameters = "next_try_at_ms <= ?", [now_ms]
+        order = "next_try_at_ms"
         if drained_to_ms:
             when = f"({when} OR (changed_at_ms <= ? AND error_class IN ({_EDGES})))"
             parameters.append(drained_to_ms)
+            order = "partition, log_offset"  # as their events stand in the log: connectors/reread
         rows = self._view.query(
             f"SELECT {', '.join(_COLUMNS)} FROM copies WHERE next_try_at_ms IS NOT NULL"
             f" AND {_LARGE if is_large else _SMALL} AND {when} AND partition IN ({marks})"
-            " ORDER BY next_try_at_ms LIMIT ?",
+            f" ORDER BY {order} LIMIT ?",
             (*parameters, limit),
         )
         return [_copy_of(row) for row in rows]

@@ -32,6 +32,7 @@ from tidestore.schemas.events import CopyChanged, CopyState, ObjectRedacted, Obj
 from tidestore.schemas.objects import MalformedError
 from tidestore.schemas.topics import partition_of
 from tidestore.streams.asking import CheaperSoonError
+from tidestore.streams.carried import Carried
 from tidestore.streams.children import Children
 from tidestore.streams.failure import failed_record, parked_record
 from tidestore.streams.ordering import Blocked, ChildParked, Ready
@@ -73,6 +74,8 @@ class Mover:
         known: KnownStates,
         patience: Patience,
         removal: Removal,
+        *,
+        carried: Carried,
     ) -> None:
         self._identity = identity
         self._target = target
@@ -86,6 +89,7 @@ class Mover:
         self._busy: dict[str, asyncio.Future[None]] = {}
         self._children = Children(target, sources, known, self._busy)
         self._patience = patience
+        self._carried = carried
         # Keys whose outcome is being written, and those whose duty is being handed over: the two
         # must not overtake each other, or a stale "pending" would follow a "present".
         self._recording: set[str] = set()
@@ -139,7 +143,8 @@ class Mover:
             await self._record(record)
         else:
             LOGGER.info("%s: %s is tried again: asked for", self._identity.replica, key)
-            await self._copy(replace(record, attempts=0), None)
+            event = await self._carried.find(record)
+            await self._copy(replace(record, attempts=0), event)
 
     async def repeat(self, late: CopyChanged) -> None:
         """Write a copy's newest record again, under the present claim: it must be the last one.
@@ -241,7 +246,7 @@ class Mover:
         elif record.state is CopyState.CORRUPT:
             await self.on_corrupt(record)
         elif not record.state.is_settled:
-            await self._copy(record, None)
+            await self._copy(record, await self._carried.find(record))
 
     async def _leave(self, record: CopyChanged) -> None:
         """Nobody is here who could mend it."""

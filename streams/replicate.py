@@ -24,12 +24,14 @@ from tidestore.connectors.log import LONG_LINGER_MS, LogWriter
 from tidestore.connectors.opening import open_patiently
 from tidestore.connectors.provision import provision
 from tidestore.connectors.registry import make_store
+from tidestore.connectors.reread import LogReread
 from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view import View
 from tidestore.schemas.objects import MalformedError
 from tidestore.schemas.topics import partition_of
 from tidestore.streams.app import GATHER_SECONDS, LONG_GATHER_SECONDS
 from tidestore.streams.asking import Asking
+from tidestore.streams.carried import Carried
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
 from tidestore.streams.findings_view import FindingsQueries
 from tidestore.streams.intake import Intake
@@ -103,7 +105,10 @@ class ReplicateWorker:
         patience = Patience(sources.asking, self._wake)
         self._stack.push_async_callback(patience.close)
         removal = Removal(target, look_seconds=settings.second_look_seconds)
-        mover = Mover(identity, target, sources, writer, self._holdings, known, patience, removal)
+        mover = Mover(
+            identity, target, sources, writer, self._holdings, known, patience, removal,
+            carried=self._carried(),
+        )  # fmt: skip
         self._intake = Intake(
             mover,
             self._holdings,
@@ -167,6 +172,12 @@ class ReplicateWorker:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)
         await self._stack.aclose()
+
+    def _carried(self) -> Carried:
+        topics = self._settings.topics
+        reread = LogReread(self._settings.kafka, topics.log)
+        self._stack.push_async_callback(reread.close)
+        return Carried(reread.find, topics.partitions)
 
     async def use_sources(self, replicas: list[Served]) -> None:
         """Read from these replicas from now on; the worker's own stays what it is."""

@@ -13,6 +13,8 @@ from tests.conftest import Servers, WorldMaker
 from tests.servers.stores import find_binary, start_fake_gcs, start_gcs_emulator
 from tests.world import World, new_uuid, new_version, random_body, replica_on
 from tidestore.client import Client
+from tidestore.connectors.registry import make_store
+from tidestore.schemas.objects import ObjectKey
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -23,7 +25,8 @@ async def test_a_dead_store_delays_only_itself_and_its_copies_follow(
     """Goal: R3 and R8 over an outage. Method: SIGKILL one replica's server, write, restart it.
 
     While it is down the others have everything, its copies say why not and when next, and a worker
-    that is started again goes on counting where it was.
+    that is started again goes on counting where it was. One small object is gone from every store
+    when the server is back: its event in the log has the bytes.
     """
     binary = find_binary("fake-gcs-server")
     server = start_fake_gcs(tmp_path, binary) if binary else start_gcs_emulator(tmp_path)
@@ -36,7 +39,9 @@ async def test_a_dead_store_delays_only_itself_and_its_copies_follow(
             await world.until_everywhere(client, keys)
             server.process.kill()
             later = [await world.put_blob(client, random_body(40_000)) for _ in range(20)]
+            later.append(await world.put_blob(client, random_body(500)))
             await world.until_present(client, later, "onprem")
+            await _lose_everywhere(world, later[-1])
             await world.until(lambda: _has_failed(world, client, later, times=3))
             before = (await world.copies(client, later[0]))["gcp"]
             assert before["error_class"] == "network"
@@ -60,6 +65,16 @@ async def test_a_dead_store_delays_only_itself_and_its_copies_follow(
     finally:
         world.stop()
         server.process.end()
+
+
+async def _lose_everywhere(world: World, key: str) -> None:
+    """Take an object out of the two replicas that have it."""
+    for replica in world.config().replicas:
+        if replica.name != "gcp":
+            store = make_store(replica.name, replica.address)
+            await store.open()
+            await store.delete(ObjectKey(key))
+            await store.close()
 
 
 async def _gcp(world: World, client: Client, key: str, field: str) -> int:

@@ -78,10 +78,10 @@ def priced(
     for name in found.ports:
         found.add_worker(name)
     yield found
+    relay.open()  # or its clients would wait for their answers until their limit
     world.stop()
     sys.stdout.write(world.last_words())
     for gate in (origin, relay):
-        gate.open()
         gate.stop()
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -14,6 +14,7 @@ from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view_tables import ViewTables
 from tidestore.schemas.events import CopyChanged
 from tidestore.streams.asking import Asking
+from tidestore.streams.carried import Carried, nothing_carried
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
 from tidestore.streams.findings_view import FindingsQueries
 from tidestore.streams.intake import Intake
@@ -73,6 +74,7 @@ class Worker:
         self.mover = Mover(
             identity, target, stores, self.writer, self.holdings, self.known, patience,
             Removal(target, look_seconds=1.0),
+            carried=Carried(nothing_carried, self._log.partitions),
         )  # fmt: skip
         self.intake = Intake(
             self.mover, self.holdings, self.writer, poison_topic=None, name=self.name,
