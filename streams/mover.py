@@ -36,7 +36,7 @@ from tidestore.streams.carried import Carried
 from tidestore.streams.children import Children
 from tidestore.streams.failure import failed_record, parked_record
 from tidestore.streams.ordering import Blocked, ChildParked, Ready
-from tidestore.streams.patience import Patience
+from tidestore.streams.patience import Patience, patient_record
 from tidestore.streams.plan import CopyLater, CopyNow, Nothing, Remove, plan_object
 from tidestore.streams.records import (
     Identity,
@@ -278,19 +278,10 @@ class Mover:
             await self._failed(record, error.error_class, str(error))
         except CheaperSoonError as soon:
             # Killed before it is confirmed: the log's record is read again, and asked again.
-            await self._come_back(record, wanted, soon)
+            if await self._record(patient_record(record, soon, _now_ms())):
+                self._patience.watch(wanted, soon)
         except MalformedError as error:
             await self._park(record, "poison", str(error))
-
-    async def _come_back(self, record: CopyChanged, wanted: Wanted, soon: CheaperSoonError) -> None:
-        waiting = replace(
-            fresh(record, CopyState.PENDING),
-            next_try_at_ms=_now_ms() + int(soon.seconds * 1000),
-            error_class="cheaper",
-            error=str(soon),
-        )
-        if await self._record(waiting):
-            self._patience.watch(wanted, soon)
 
     async def _transfer(
         self, record: CopyChanged, wanted: Wanted, event: ObjectWritten | None

@@ -15,10 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
+from tidestore.schemas.events import CopyChanged, CopyState
 from tidestore.streams.asking import Asking, CheaperSoonError
-from tidestore.streams.records import Wanted
+from tidestore.streams.records import Wanted, fresh
 
 LOGGER: Final = logging.getLogger("tidestore.patience")
 
@@ -29,6 +31,16 @@ _ASK_SECONDS_FIRST: Final = 0.25
 _ASK_SECONDS_MAX: Final = 8.0
 # More than this many copies are not watched: they come due at their bound. Each costs a task.
 _WATCHED_MAX: Final = 1_000
+
+
+def patient_record(record: CopyChanged, soon: CheaperSoonError, now_ms: int) -> CopyChanged:
+    """A copy that waits: due at its bound, whatever becomes of the source and of us."""
+    return replace(
+        fresh(record, CopyState.PENDING),
+        next_try_at_ms=now_ms + int(soon.seconds * 1000),
+        error_class="cheaper",
+        error=str(soon),
+    )
 
 
 class Patience:
