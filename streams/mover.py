@@ -278,10 +278,13 @@ class Mover:
             await self._failed(record, error.error_class, str(error))
         except CheaperSoonError as soon:
             # Killed before it is confirmed: the log's record is read again, and asked again.
-            if await self._record(patient_record(record, soon, _now_ms())):
-                self._patience.watch(wanted, soon)
+            await self._wait(record, wanted, soon)
         except MalformedError as error:
             await self._park(record, "poison", str(error))
+
+    async def _wait(self, record: CopyChanged, wanted: Wanted, soon: CheaperSoonError) -> None:
+        if await self._record(patient_record(record, soon, _now_ms())):
+            self._patience.watch(wanted, soon)
 
     async def _transfer(
         self, record: CopyChanged, wanted: Wanted, event: ObjectWritten | None
