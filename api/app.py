@@ -27,6 +27,7 @@ from tidestore.api.index import IndexFold
 from tidestore.api.lags import Lags
 from tidestore.api.lookup import Index, Watchers
 from tidestore.api.metrics import GatewayMetrics
+from tidestore.api.objective import ObjectiveWatch
 from tidestore.api.openapi import openapi_document
 from tidestore.api.openapi.routes import OPENAPI
 from tidestore.api.origin import OriginWriter
@@ -115,7 +116,10 @@ async def make_gateway(
     fleet.attach(view, lambda: _describe(app, gateway))
     await _start_hooks(app, gateway, metrics, stack)
     app[TASK_BOARD], app[status.INDEX_VIEW], app[status.REGISTRY] = board, view, registry
-    app[status.METRICS], app[status.LAGS] = metrics, Lags(view)
+    app[status.METRICS], app[status.LAGS] = (
+        metrics,
+        _watch_lags(settings, fleet, view, writer, stack),
+    )
     await _start_redactor(app, gateway, owed, stack)
     _in_background(stack, board.run())
     _in_background(stack, LogHeartbeat(settings.kafka, topics, writer, settings.gateway_id).run())
@@ -280,6 +284,19 @@ async def _start_hooks(
     stack.push_async_callback(dispatcher.stop)
     if settings.hook_networks:
         LOGGER.warning("hooks may call these networks: %s", ", ".join(settings.hook_networks))
+
+
+def _watch_lags(
+    settings: GatewaySettings,
+    fleet: Fleet,
+    view: View,
+    writer: LogWriter,
+    stack: contextlib.AsyncExitStack,
+) -> Lags:
+    lags = Lags(view)
+    watch = ObjectiveWatch(settings, lambda: fleet.copies, view, lags, writer)
+    _in_background(stack, watch.run())
+    return lags
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

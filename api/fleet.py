@@ -58,7 +58,8 @@ class Fleet:
     def followed(self) -> list[str]:
         """The topics of the index."""
         topics = self._settings.topics
-        return [topics.redactions, topics.replicas, topics.log, *self.copies]
+        about = [topics.redactions, topics.replicas, topics.objectives]
+        return [*about, topics.log, *self.copies]
 
     def attach(self, index: View, on_change: Callable[[], None]) -> None:
         """From now on apply every change, also to the index. Called once."""

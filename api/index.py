@@ -30,6 +30,7 @@ from tidestore.schemas.events import (
     ReplicaRegistered,
 )
 from tidestore.schemas.manifests import read_file_manifest
+from tidestore.schemas.objectives import ObjectiveChanged
 from tidestore.schemas.objects import Kind, MalformedError, find_key_parts
 from tidestore.schemas.topics import Topics
 
@@ -100,7 +101,7 @@ class IndexFold:
     written, from the transaction on in which its topic begins to be followed.
     """
 
-    version = 6
+    version = 7
 
     def __init__(
         self,
@@ -142,8 +143,8 @@ class IndexFold:
                     "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)",
                     (record.topic, record.partition, record.offset),
                 )
-            elif isinstance(event, ReplicaRegistered):
-                self._lags.registered(db, event)
+            elif isinstance(event, (ReplicaRegistered, ObjectiveChanged)):
+                self._lags.note(db, event)
         if written:
             self._fold_written(db, written)
         if copies:

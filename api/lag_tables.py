@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tidestore.schemas.events import CopyChanged, CopyState, ReplicaRegistered
+from tidestore.schemas.objectives import ObjectiveChanged
 
 SLOT_MS: Final = 10_000
 MINUTE_MS: Final = 60_000
@@ -35,6 +36,8 @@ SIZE_CLASSES: Final = (("small", 32 * 1024), ("medium", 8 * 1024 * 1024), ("larg
 _NO_TROUBLE: Final = "('slow')"
 
 TABLES: Final = (
+    "CREATE TABLE objectives (replica TEXT, incarnation INTEGER, number INTEGER, is_kept INTEGER,"
+    " PRIMARY KEY (replica, incarnation)) WITHOUT ROWID",
     "CREATE TABLE registered (replica TEXT PRIMARY KEY, incarnation INTEGER, since_ms INTEGER)"
     " WITHOUT ROWID",
     "CREATE TABLE pending_slots (replica TEXT, slot INTEGER, objects INTEGER,"
@@ -82,8 +85,14 @@ class LagFold:
     def __init__(self) -> None:
         self._pruned_minute = 0
 
-    def registered(self, db: sqlite3.Connection, event: ReplicaRegistered) -> None:
-        """A replica is there, in this life; only its first record says since when."""
+    def note(self, db: sqlite3.Connection, event: ReplicaRegistered | ObjectiveChanged) -> None:
+        """A replica is there, in this life; only its first record says since when.
+
+        Or somebody said that its objective is missed or kept again: once for a number.
+        """
+        if isinstance(event, ObjectiveChanged):
+            self._told(db, event)
+            return
         db.execute(
             "INSERT INTO registered VALUES (?, ?, ?) ON CONFLICT (replica) DO UPDATE SET"
             " incarnation = excluded.incarnation, since_ms = excluded.since_ms"
@@ -95,6 +104,14 @@ class LagFold:
         """A life of a replica is over: nothing waits any more, its promise is forgotten."""
         for table in ("pending_slots", "troubles", "outcomes"):
             db.execute(f"DELETE FROM {table} WHERE replica = ?", (replica,))
+
+    def _told(self, db: sqlite3.Connection, event: ObjectiveChanged) -> None:
+        db.execute(
+            "INSERT INTO objectives VALUES (?, ?, ?, ?) ON CONFLICT (replica, incarnation)"
+            " DO UPDATE SET number = excluded.number, is_kept = excluded.is_kept"
+            " WHERE excluded.number > number",
+            (event.replica, event.incarnation, event.number, event.is_kept),
+        )
 
     def arrived(self, db: sqlite3.Connection, events: Sequence[CopyChanged]) -> None:
         """Count copies that become present. Called before their records are stored."""

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from tidestore.schemas.audit import AuditRecorded
 from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
+from tidestore.schemas.objectives import ObjectiveChanged
 from tidestore.schemas.ticks import PartitionTicked
 
 
@@ -370,6 +371,7 @@ EVENT_TYPES = (
     FindingReported,
     ScrubReported,
     ReadbackMoved,
+    ObjectiveChanged,
     PartitionTicked,
     AuditRecorded,
 )
@@ -395,6 +397,7 @@ Event = (
     | FindingReported
     | ScrubReported
     | ReadbackMoved
+    | ObjectiveChanged
     | PartitionTicked
     | AuditRecorded
 )

@@ -178,6 +178,11 @@ class Topics:
         return self._name("audit")
 
     @property
+    def objectives(self) -> str:
+        """ObjectiveChanged by replica and incarnation: see scrub_key."""
+        return self._name("objectives")
+
+    @property
     def poison(self) -> str:
         """RecordPoisoned by where the record stood."""
         return self._name("poison")
@@ -199,6 +204,7 @@ class Topics:
             TopicSpec(self.retries, 1, self._state()),
             TopicSpec(self.findings, 1, self._state()),
             TopicSpec(self.scrubs, 1, self._state()),
+            TopicSpec(self.objectives, 1, self._state()),
             TopicSpec(self.deliveries, wide, self._deleted(self.windows.deliveries_ms)),
             TopicSpec(self.poison, 1, self._deleted(self.windows.deliveries_ms)),
             TopicSpec(self.audit, 1, self._for_ever()),

@@ -34,6 +34,7 @@ from tidestore.schemas.events import (
     TaskState,
 )
 from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
+from tidestore.schemas.objectives import ObjectiveChanged
 from tidestore.schemas.ticks import PartitionTicked
 
 _SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -316,5 +317,17 @@ SAMPLES: Final[dict[str, Event]] = {
     ),
     "partition_ticked.v1": PartitionTicked(
         partition=3, ticked_by="gateway-é", ticked_at_ms=_MS + 40
+    ),
+    "objective_changed.v1": ObjectiveChanged(
+        replica="onprem",
+        incarnation=2,
+        number=130,
+        is_kept=False,
+        promised_ppm=999_000,
+        in_time_ppm=992_500,
+        within_ms=900_000,
+        overdue=70_000,
+        changed_at_ms=_MS + 40,
+        told_by="Zoë",
     ),
 }
