@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import get_args
 
 from tidestore.schemas.audit import AuditRecorded
 from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
@@ -350,32 +351,6 @@ class RetryAsked:
     reason: str | None = None
 
 
-EVENT_TYPES = (
-    ObjectWritten,
-    ObjectRedacted,
-    RedactionDecided,
-    RedactionLifted,
-    CopyChanged,
-    PartitionClaimed,
-    ReplicaRegistered,
-    ReplicaRetired,
-    OriginChosen,
-    ChangeAnnounced,
-    HookSaved,
-    HookRemoved,
-    CursorMoved,
-    DeliveryAttempted,
-    TaskChanged,
-    RecordPoisoned,
-    RetryAsked,
-    FindingReported,
-    ScrubReported,
-    ReadbackMoved,
-    ObjectiveChanged,
-    PartitionTicked,
-    AuditRecorded,
-)
-
 Event = (
     ObjectWritten
     | ObjectRedacted
@@ -401,3 +376,5 @@ Event = (
     | PartitionTicked
     | AuditRecorded
 )
+
+EVENT_TYPES: tuple[type[Event], ...] = get_args(Event)

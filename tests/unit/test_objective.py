@@ -14,8 +14,7 @@ from tests.unit.test_lags import Index
 
 from tidestore.api import objective
 from tidestore.api.objective import ObjectiveWatch
-from tidestore.api.settings import GatewaySettings, Limits, ReplicaEntry
-from tidestore.connectors.credentials import StoreAddress
+from tidestore.api.settings import GatewaySettings, Limits
 from tidestore.connectors.kafka import KafkaSettings
 from tidestore.connectors.log import Appended
 from tidestore.schemas.events import CopyState
@@ -61,10 +60,9 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
 
 def watch(log: Log, gateway: str = "0") -> ObjectiveWatch:
     """A gateway's watch over one replica, with the default promise."""
-    address = StoreAddress.parse("file:///x", {})
     settings = GatewaySettings(
         kafka=KafkaSettings("x"), topics=Topics(), origin=ReplicaName("aws"),
-        replicas=(ReplicaEntry(ReplicaName("onprem"), 1, address, "file:///x"),),
+        replicas=(),
         data_folder=Path("/x"), limits=Limits(), gateway_id=gateway,
     )  # fmt: skip
     return ObjectiveWatch(settings, dict, log, log.index.lags, log)  # type: ignore[arg-type]
