@@ -76,6 +76,11 @@ def _under_way(document: dict[str, Any]) -> Table:
             done, size = copy["bytes_done"], copy["size"]
             share = f"{100 * done / size:.0f} %"
             table.add_row(replica["name"], copy["key"], _bytes(done), _bytes(size), share)
+    # Below, and only while something is to be told: the table must fit 80 columns.
+    behind = [item for item in document["replicas"] if item["progress"]["is_backfill"]]
+    if behind:
+        table.caption = "\n".join(f"{item['name']}: {progress_of(item)}" for item in behind)
+        table.caption_justify = "left"
     return table
 
 
@@ -91,10 +96,9 @@ def _replicas(document: dict[str, Any]) -> Table:
         "lag",
         "fails with",
         "compared",
-        "progress",
         "where",
     ):
-        is_text = name in ("replica", "progress", "where")
+        is_text = name in ("replica", "where")
         table.add_column(name, justify="left" if is_text else "right")
     for replica in document["replicas"]:
         lag = replica["lag"]
@@ -110,7 +114,6 @@ def _replicas(document: dict[str, Any]) -> Table:
             f"{lag['seconds']:.1f} s" if lag["objects"] else "-",
             _failed(replica),
             _compared(replica.get("scrub")),
-            progress_of(replica) if lag["objects"] else "-",
             replica["url"],
         )
     return table
