@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -85,7 +86,12 @@ def _under_way(document: dict[str, Any]) -> Table:
 
 
 def _replicas(document: dict[str, Any]) -> Table:
-    table = Table(title=f"{document['objects']} objects in the log", title_justify="left")
+    table = Table(
+        title=f"{document['objects']} objects in the log",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for name in (
         "replica",
         "present",
@@ -99,7 +105,9 @@ def _replicas(document: dict[str, Any]) -> Table:
         "where",
     ):
         is_text = name in ("replica", "where")
-        table.add_column(name, justify="left" if is_text else "right")
+        # A narrow terminal takes its room from the others: without these the table says nothing.
+        is_whole = name in ("replica", "present", "pending", "parked", "lag")
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=is_whole)
     for replica in document["replicas"]:
         lag = replica["lag"]
         name = replica["name"] + (" (origin)" if replica["is_origin"] else "")
