@@ -77,11 +77,6 @@ def _under_way(document: dict[str, Any]) -> Table:
             done, size = copy["bytes_done"], copy["size"]
             share = f"{100 * done / size:.0f} %"
             table.add_row(replica["name"], copy["key"], _bytes(done), _bytes(size), share)
-    # Below, and only while something is to be told: the table must fit 80 columns.
-    behind = [item for item in document["replicas"] if item["progress"]["is_backfill"]]
-    if behind:
-        table.caption = "\n".join(f"{item['name']}: {progress_of(item)}" for item in behind)
-        table.caption_justify = "left"
     return table
 
 
@@ -124,6 +119,11 @@ def _replicas(document: dict[str, Any]) -> Table:
             _compared(replica.get("scrub")),
             replica["url"],
         )
+    # Below, and only while something is to be told: the table must fit 80 columns.
+    behind = [item for item in document["replicas"] if item["progress"]["is_backfill"]]
+    if behind:
+        table.caption = "\n".join(f"{item['name']}: {progress_of(item)}" for item in behind)
+        table.caption_justify = "left"
     return table
 
 
