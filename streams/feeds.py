@@ -71,17 +71,18 @@ class Announcer:
         """Announce a record of the log, and what its copies owe by now."""
         if isinstance(event, ObjectRedacted):
             return
-        async with self._alone(event.key):
+
+        def changes() -> list[ChangeAnnounced]:
             last, owed = self._last(event.key), []
             if last is None:
-                last = first_announcement(
-                    event,
-                    log_offset,
-                    name=_name_of(event),
-                    expected=tuple(self._replicas),
-                )
+                expected = tuple(self._replicas)
+                name = _name_of(event)
+                last = first_announcement(event, log_offset, name=name, expected=expected)
                 owed.append(last)
-            await self._say(event.key, [*owed, *self._owed(last)])
+            return [*owed, *self._owed(last)]
+
+        async with self._alone(event.key):
+            await self._say(event.key, changes)
 
     async def hand_over(self, event: ObjectWritten, log_offset: int, lease_ms: int) -> bool:
         """Nothing else remembers an announcement: its record stays unfinished until it is made."""
@@ -121,12 +122,15 @@ class Announcer:
             self._say_again(late)
 
     def _say_again(self, late: ChangeAnnounced) -> None:
+        def changes() -> list[ChangeAnnounced]:
+            # The late one itself when nothing else is known: it may be the true owner's word,
+            # overtaken by a claim of somebody who woke up. What followed it is found anew.
+            last = self._last(late.key) or late
+            return [last, *self._owed(last)]
+
         async def again() -> None:
             async with self._alone(late.key):
-                # The late one itself when nothing else is known: it may be the true owner's word,
-                # overtaken by a claim of somebody who woke up. What followed it is found anew.
-                last = self._last(late.key) or late
-                await self._say(late.key, [last, *self._owed(last)])
+                await self._say(late.key, changes)
 
         task = asyncio.create_task(again())
         self._tasks.add(task)
@@ -138,13 +142,13 @@ class Announcer:
             task.cancel()
 
     async def _touched(self, key: str) -> None:
-        async with self._alone(key):
-            await self._catch_up(key)
+        def changes() -> list[ChangeAnnounced]:
+            last = self._last(key)
+            # Without one its log record comes, and looks at the copies then.
+            return self._owed(last) if last is not None else []
 
-    async def _catch_up(self, key: str) -> None:
-        last = self._last(key)
-        if last is not None:  # else its log record comes, and looks at the copies then
-            await self._say(key, self._owed(last))
+        async with self._alone(key):
+            await self._say(key, changes)
 
     def _owed(self, last: ChangeAnnounced) -> list[ChangeAnnounced]:
         """What is so and was not announced yet, in the order in which it is to be."""
@@ -153,13 +157,13 @@ class Announcer:
         return announcements(last, self._queries.copies(key), urls)
 
     def _last(self, key: str) -> ChangeAnnounced | None:
+        """The last announcement of a key that counts; the partition must be held now."""
         memory = self._recent.get(key)
         if memory is not None:
-            topic, partition, offset, record = memory
-            # While we hold the partition under the same claim nobody else's word counts.
+            topic, partition, _, record = memory
+            # While we hold the partition under the same claim nobody else's word counts. Under
+            # another one the view has folded all words before it, and ours after it was late.
             if self._holdings[topic].stamp(partition) == record.claim:
-                return record
-            if self._view.offset_next(topic, partition) <= offset:
                 return record
             del self._recent[key]
         return self._queries.announced(key)
@@ -168,9 +172,11 @@ class Announcer:
         parts = find_key_parts(key)
         return self._settings.topics.changes(parts.dataset) if parts is not None else ""
 
-    async def _say(self, key: str, changes: Sequence[ChangeAnnounced]) -> None:
+    async def _say(self, key: str, what: Callable[[], Sequence[ChangeAnnounced]]) -> None:
         """Append until confirmed, or until the partition is not ours any more.
 
+        What is to be said is asked once the stamp is there: a claim of somebody else's may have
+        made our last word a late one, and what follows it must not be said before it is said again.
         Killed in between: some of them are in the log, and the next owner goes on from there.
         """
         topic = self._topic_of(key)
@@ -179,9 +185,9 @@ class Announcer:
         if holdings is None:
             LOGGER.error("%s is of a dataset that is not configured", key)
             return
-        while changes:
+        while True:
             stamp = await holdings.await_stamp(partition)
-            if stamp is None:
+            if stamp is None or not (changes := what()):
                 return
             now_ms = int(time.time() * 1000)
             stamped = [replace(change, claim=stamp, announced_at_ms=now_ms) for change in changes]

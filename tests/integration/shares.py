@@ -1,9 +1,16 @@
-"""Which gateway rings the hooks of which partition."""
+"""What tests of the shared store ask of its topics."""
 
 from __future__ import annotations
 
 from tests.world import World
-from tidestore.schemas.events import PartitionClaimed
+from tidestore.schemas.events import ObjectWritten, PartitionClaimed
+
+
+def living_keys(world: World) -> set[str]:
+    """The objects that the log has now: other tests redact some, and lift some again."""
+    records = sorted(world.records("log"), key=lambda record: (record.partition, record.offset))
+    newest = {record.key: record.event for record in records}
+    return {key for key, event in newest.items() if isinstance(event, ObjectWritten)}
 
 
 def owners(world: World) -> dict[int, str]:

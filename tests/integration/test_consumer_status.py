@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.http_calls import Calls, sha256_of
+from tests.integration.shares import living_keys
 from tests.native_reads import gcs_bucket, read_one
 from tests.world import World, random_body
 
@@ -60,7 +61,7 @@ async def test_a_replica_that_is_behind_says_how_far(calls: Calls, http_world: W
     async def is_level() -> bool:
         found = [await lag_of(calls, name) for name in http_world.replicas]
         # All that the log holds is folded as well: what others wrote must not be counted later.
-        written = len({r.key for r in http_world.records("log") if r.event is not None})
+        written = len(living_keys(http_world))
         return all(one["lag"]["objects"] == 0 and one["present"] == written for one in found)
 
     await http_world.until(is_level)
