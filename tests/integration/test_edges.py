@@ -215,7 +215,7 @@ async def _refuse_writes(world: World, client: Client, grumpy: Grumpy, port: int
         more = [await world.put_blob(client, random_body(600)) for _ in range(4)]
         await world.until_present(client, more, "aws")
     assert await _metric(port, f"{paused} 0.0")
-    assert "aws is paused" in world.processes["worker-aws-0"].last_words()
+    assert "aws is paused" in world.processes["worker-aws-0"].log.read_text("utf-8")
 
 
 async def _ask_for_fewer(world: World, client: Client, grumpy: Grumpy, port: int) -> None:
