@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tidestore.connectors.errors import StoreError
+from tidestore.connectors.aside import put_aside
 from tidestore.connectors.store import ObjectInfo, ObjectStore
 from tidestore.schemas.objects import ObjectKey
 
@@ -25,13 +25,4 @@ async def keep_aside(store: ObjectStore, key: ObjectKey, seen: ObjectInfo) -> No
     Raises StoreError, and nothing may be replaced then.
     """
     aside = ObjectKey(f"{_DAMAGED_PREFIX}{key}@{seen.etag}")
-    bad = await store.get(key)
-    try:
-        await store.upload_if_absent(
-            aside, bad.chunks, size=seen.size, content_type="application/octet-stream"
-        )
-    except StoreError as error:
-        if error.error_class != "exists":
-            raise
-    finally:
-        await bad.close()
+    await put_aside(store, aside, await store.get(key), seen.size)

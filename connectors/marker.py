@@ -24,6 +24,7 @@ from tidestore.connectors.errors import (
 )
 from tidestore.connectors.store import ObjectInfo, ObjectStore
 from tidestore.schemas.checksums import checksums_of
+from tidestore.schemas.manifests import canonical_json
 from tidestore.schemas.objects import ObjectKey
 
 MARKER_KEY: Final = ObjectKey(".tidestore/replica.json")
@@ -59,7 +60,7 @@ class Marker:
             "incarnation": self.incarnation,
             "replica": self.replica,
         }
-        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+        return canonical_json(document)
 
     @classmethod
     def decode(cls, data: bytes) -> Marker | None:

@@ -8,7 +8,6 @@ on it keeps it from a time when it was right.
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tidestore.connectors.credentials import Secret
+from tidestore.schemas.manifests import canonical_json
 
 _PURPOSE: Final = b"tidestore statements\0"
 
@@ -57,4 +57,4 @@ def is_signed(text: str, signature: str, public_key: str) -> bool:
 
 def canonical(document: dict[str, Any]) -> str:
     """One spelling for one document: what is signed."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return canonical_json(document).decode()

@@ -23,6 +23,7 @@ import logging
 from dataclasses import replace
 from typing import Final
 
+from tidestore.connectors.aside import put_aside
 from tidestore.connectors.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.store import ObjectInfo, ObjectStore
@@ -207,7 +208,11 @@ class Mender:
             info = await self._target.head(key)
             if info.etag != finding.seen_etag:
                 return  # another one: its time begins when it is found
-            await _copy_aside(self._target, key, aside, info)
+            stream = await self._target.get(key)
+            if not await put_aside(self._target, aside, stream, info.size):
+                kept = await self._target.head(aside)
+                if kept.size != info.size:  # not what we would have kept: nothing may be removed
+                    raise ObjectExistsError("keep", self._target.name, aside)
             if (await self._target.head(key)).etag == info.etag:
                 await self._target.delete(key)
         except ObjectMissingError:
@@ -220,22 +225,6 @@ class Mender:
             "%s: %s, of which the log knows nothing, lies under %s now",
             self._identity.replica, key, aside,
         )  # fmt: skip
-
-
-async def _copy_aside(
-    store: ObjectStore, key: ObjectKey, aside: ObjectKey, info: ObjectInfo
-) -> None:
-    stream = await store.get(key)
-    try:
-        await store.upload_if_absent(
-            aside, stream.chunks, size=info.size, content_type="application/octet-stream"
-        )
-    except ObjectExistsError:
-        kept = await store.head(aside)
-        if kept.size != info.size:  # not what we would have kept: nothing may be removed
-            raise
-    finally:
-        await stream.close()
 
 
 def _record_of(finding: FindingReported) -> CopyChanged:

@@ -19,12 +19,12 @@ record is due again. Nothing here decides anything: `redactions` does, read befo
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from tidestore.connectors.aside import put_aside
 from tidestore.connectors.errors import ChecksumMismatchError, ObjectExistsError, ObjectMissingError
 from tidestore.connectors.store import ObjectInfo, ObjectStore
 from tidestore.connectors.verify import CheckedSource, upload_verified
@@ -184,16 +184,7 @@ class Removal:
             stream = await self._target.get(key)
         except ObjectMissingError:
             return
-        try:
-            with contextlib.suppress(ObjectExistsError):
-                await self._target.upload_if_absent(
-                    aside,
-                    stream.chunks,
-                    size=stream.info.size,
-                    content_type="application/octet-stream",
-                )
-        finally:
-            await stream.close()
+        await put_aside(self._target, aside, stream, stream.info.size)
 
 
 def _aside(key: str) -> ObjectKey:
