@@ -233,7 +233,7 @@ async def get_hook(request: web.Request) -> web.StreamResponse:
 
 
 async def delete_hook(request: web.Request) -> web.StreamResponse:
-    """Remove a hook; nothing more is sent to it."""
+    """Remove a hook. A gateway that has not heard of it yet may send it what it holds just now."""
     hook = await _find(request)
     principal = gateway_of(request).auth.principal_of(request)
     await request.app[HOOK_BOOK].remove(hook.hook_id, principal.name)
@@ -289,18 +289,15 @@ def _last_response(request: web.Request, hook: HookSaved) -> dict[str, Any]:
 
 async def _find(request: web.Request) -> HookSaved:
     gateway = gateway_of(request)
-    principal = gateway.auth.principal_of(request)
+    gateway.auth.principal_of(request)
     book = request.app[HOOK_BOOK]
-    hook_id = request.match_info["hook_id"]
-    hook = book.find(hook_id)
-    if hook is None:
-        await book.catch_up()
-        hook = book.find(hook_id)
+    # What another gateway made or removed a moment ago counts here too.
+    await book.catch_up()
+    hook = book.find(request.match_info["hook_id"])
     if hook is None:
         gateway.auth.require(request, HOOKS, dataset_of(request))
         raise Problem(404, "not_found", "there is no such hook")
     gateway.auth.require(request, HOOKS, check_dataset(hook.dataset))
-    del principal
     return hook
 
 

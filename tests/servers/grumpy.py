@@ -70,11 +70,12 @@ class Grumpy:
         """The requests that came after a moment."""
         return [item for item in list(self.seen) if item.at > moment]
 
-    async def until_refused(self, after: float, seconds: float = 20.0) -> Seen:
-        """Wait for a refusal; raises AssertionError when there is none in time."""
+    async def until_refused(self, after: float, method: str = "", seconds: float = 20.0) -> Seen:
+        """Wait for a refusal (of one method); raises AssertionError when there is none in time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            found = next((item for item in self.since(after) if item.is_refused), None)
+            refused = (item for item in self.since(after) if item.is_refused)
+            found = next((item for item in refused if method in ("", item.method)), None)
             if found is not None:
                 return found
             await asyncio.sleep(0.01)
