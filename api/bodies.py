@@ -22,30 +22,46 @@ _THREAD_BYTES = 256 * 1024
 _DEPTH_MAX = 20
 
 
-async def chunks_of(request: web.Request) -> AsyncIterator[bytes]:
-    """The body in chunks. Raises ChecksumMismatchError when it is cut, Problem when it stalls."""
+async def pieces_of(request: web.Request) -> AsyncIterator[bytes]:
+    """The body in pieces as they come, never empty.
+
+    Raises ChecksumMismatchError when it is cut, Problem when it stalls.
+    """
     idle_seconds = gateway_of(request).settings.limits.idle_seconds_max
-    held = bytearray()
     while True:
         try:
             async with asyncio.timeout(idle_seconds):
-                chunk = await request.content.readany()
+                piece = await request.content.readany()
         except TimeoutError:
             detail, hint = f"no byte of the body came for {idle_seconds:g} s", "send it again"
             raise Problem(408, "stalled", detail, hint=hint) from None
         except (ClientPayloadError, PayloadEncodingError, TransferEncodingError, OSError) as error:
             raise ChecksumMismatchError("read", "", detail=f"the body was cut: {error}") from None
-        if not chunk:
+        if piece:
+            yield piece
+        elif request.content.at_eof():
             # An empty read is the end only if the reader says so.
-            if request.content.at_eof():
-                break
-            continue
-        held += chunk
-        if len(held) >= CHUNK_BYTES:
-            yield bytes(held)
+            return
+
+
+def chunks_of(request: web.Request) -> AsyncIterator[bytes]:
+    """The body in chunks of CHUNK_BYTES or a little more. Raises as pieces_of does."""
+    return gathered(pieces_of(request))
+
+
+async def gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in chunks of CHUNK_BYTES or a little more."""
+    held: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= CHUNK_BYTES:
+            yield b"".join(held)
             held.clear()
+            size = 0
     if held:
-        yield bytes(held)
+        yield b"".join(held)
 
 
 def refuse_encoding(request: web.Request) -> None:

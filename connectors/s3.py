@@ -7,7 +7,7 @@ response overrides, checksums of multipart objects, bucket set-up.
 
 URL: s3://bucket/prefix?endpoint=http://host:port&region=us-east-1&create=1&capabilities=...
 `link_endpoint=` is the address that signed links name, where readers know the server by another
-one than we do: outside of a container network, before a proxy.
+one than we do: outside of a container network, before a proxy. `sign_body=1`: see s3_clients.py.
 Credentials: access_key_id, secret_access_key, session_token; none of them means anonymous.
 """
 
@@ -19,15 +19,10 @@ import json
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import boto3
 import obstore
-from botocore import UNSIGNED
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from obstore.store import S3Store as ObstoreS3
 
 from tidestore.connectors import s3_erase
 from tidestore.connectors.credentials import StoreAddress
@@ -42,6 +37,7 @@ from tidestore.connectors.errors import (
 )
 from tidestore.connectors.obstore_reads import ObstoreReader
 from tidestore.connectors.parts import S3_LIMITS, largest_object
+from tidestore.connectors.s3_clients import endpoint_of, make_boto, make_obstore
 from tidestore.connectors.s3_errors import translate_boto, translate_obstore
 from tidestore.connectors.s3_upload import S3Upload
 from tidestore.connectors.s3_waits import ask_wait
@@ -73,10 +69,8 @@ EMBEDDED_S3_CAPABILITIES = replace(
 )
 CAPABILITY_SETS = {"": S3_CAPABILITIES, "localbucket": EMBEDDED_S3_CAPABILITIES}
 
-REQUEST_SECONDS_MAX = 60
-_CONNECT_SECONDS_MAX = 5
 # boto3 is for parts and signatures only; 4 parts in flight saturate what one stream can give.
-_THREADS = 8
+THREADS = 8
 T = TypeVar("T")
 
 
@@ -89,14 +83,19 @@ class S3Store:
         options = address.options
         self._capabilities = CAPABILITY_SETS[options.get("capabilities", "")]
         self._region = options.get("region", "us-east-1")
-        self._endpoint = options.get("endpoint") or None
         self._prefix = f"{address.prefix}/" if address.prefix else ""
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"s3-{name}")
-        self._bytes = self._new_obstore()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"s3-{name}")
+        self._bytes = make_obstore(
+            address, self._region, checks_uploads=self._capabilities.checks_uploads
+        )
         self._reader = ObstoreReader(name, self._bytes, translate_obstore, self._info_of)
-        self._boto: S3Client = self._new_boto(self._endpoint)
+        self._boto = make_boto(address, self._region, endpoint_of(address), THREADS)
         link_endpoint = options.get("link_endpoint")
-        self._signer = self._new_boto(link_endpoint) if link_endpoint else self._boto
+        self._signer = (
+            make_boto(address, self._region, link_endpoint, THREADS)
+            if link_endpoint
+            else self._boto
+        )
 
     @property
     def name(self) -> str:
@@ -127,7 +126,7 @@ class S3Store:
     async def put_if_absent(
         self, key: ObjectKey, body: bytes, sums: Checksums, *, content_type: str
     ) -> ObjectInfo:
-        """See ObjectStore. obstore sends the sha256 of the body with it; S3 refuses other bytes."""
+        """See ObjectStore. obstore sends a checksum of the body with it; S3 refuses other bytes."""
         try:
             result = await obstore.put_async(
                 self._bytes,
@@ -318,57 +317,6 @@ class S3Store:
             etag=bare,
             modified_at_ms=int(moment.timestamp() * 1000) if moment else 0,
             checksums={"md5": bare} if is_md5 else {},
-        )
-
-    def _new_obstore(self) -> ObstoreS3:
-        more: dict[str, Any] = {
-            name: self._address.secret(name)
-            for name in ("access_key_id", "secret_access_key", "session_token")
-            if self._address.secret(name)
-        }
-        is_signed = bool(more)
-        if self._endpoint:
-            more["endpoint"] = self._endpoint
-        if self._capabilities.checks_uploads:
-            more["checksum_algorithm"] = "sha256"
-        return ObstoreS3(
-            self.bucket,
-            prefix=self._address.prefix or None,
-            region=self._region,
-            skip_signature=not is_signed,
-            virtual_hosted_style_request=self._endpoint is None,
-            client_options={
-                "allow_http": True,
-                "timeout": timedelta(seconds=REQUEST_SECONDS_MAX),
-                "connect_timeout": timedelta(seconds=_CONNECT_SECONDS_MAX),
-            },
-            # RetryingStore does the quick tries; obstore's would not wait as S3 asks. What takes
-            # longer is the retry lane's (streams/backoff.py), which does not hold up others.
-            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=5)},
-            **more,
-        )
-
-    def _new_boto(self, endpoint: str | None) -> S3Client:
-        key_id = self._address.secret("access_key_id")
-        config = Config(
-            signature_version="s3v4" if key_id else UNSIGNED,
-            connect_timeout=_CONNECT_SECONDS_MAX,
-            read_timeout=REQUEST_SECONDS_MAX,
-            retries={"total_max_attempts": 2},
-            max_pool_connections=_THREADS,
-            s3={"addressing_style": "path" if endpoint else "auto"},
-            # Checksums are ours, computed once while the bytes stream by.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name=self._region,
-            aws_access_key_id=key_id or None,
-            aws_secret_access_key=self._address.secret("secret_access_key") or None,
-            aws_session_token=self._address.secret("session_token") or None,
-            config=config,
         )
 
     async def _create_bucket(self) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NamedTuple, NewType
 
 DatasetName = NewType("DatasetName", str)
@@ -198,6 +199,7 @@ def kind_prefix(dataset: DatasetName, kind: Kind) -> str:
     return f"{dataset}/{kind.plural}/"
 
 
+@lru_cache(maxsize=4096)  # one request, or one copy, asks for the parts of its key ten times
 def parse_key(text: str) -> KeyParts:
     """Take a key apart; raises MalformedError for anything that this module would not make."""
     parts = text.split("/")

@@ -1,4 +1,4 @@
-"""A proxy before a store server that refuses what it is told to: status, head and body of a server.
+"""A proxy before a store server that refuses, or damages, what it is told to.
 
 What it does not refuse goes through to the real server as it came, so signatures stay right.
 """
@@ -50,6 +50,8 @@ class Grumpy:
 
     def __init__(self, server: StoreServer) -> None:
         self.refusal: Refusal | None = None
+        # Whether the last byte of every body is changed on its way.
+        self.is_damaging = False
         self.seen: list[Seen] = []
         target = urlsplit(server.endpoint)
         handler = _handler(self, f"{target.hostname}:{target.port}")
@@ -97,6 +99,8 @@ def _handler(grumpy: Grumpy, target: str) -> type[BaseHTTPRequestHandler]:
             if refusal is not None and is_refused:
                 self._answer(refusal.status, list(refusal.headers.items()), refusal.body)
                 return
+            if grumpy.is_damaging and body:
+                body = body[:-1] + bytes([body[-1] ^ 1])
             upstream = http.client.HTTPConnection(target, timeout=30)
             headers = {k: v for k, v in self.headers.items() if k.lower() != "connection"}
             upstream.request(self.command, self.path, body or None, headers)

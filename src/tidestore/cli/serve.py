@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import click
 
-from tidestore.cli.memory import return_large_blocks
+from tidestore.cli.memory import collect_less_often, return_large_blocks
 from tidestore.cli.output import fail, run_async
 from tidestore.cli.telemetry import log_option, set_up_logging
 
@@ -160,6 +160,7 @@ def _run(work: Any) -> None:
     from tidestore.schemas.objects import MalformedError  # noqa: PLC0415
 
     return_large_blocks()
+    collect_less_often()
     try:
         run_async(work)
     except (StoreError, LogError, MalformedError) as error:

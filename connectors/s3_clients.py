@@ -1,0 +1,116 @@
+"""The two clients of an S3 store, and how the body of a small PUT is proved on its way.
+
+Over TLS, or on this machine, nobody but a fault can change a body between us and the store. There
+it goes with a CRC-64/NVME, which S3 compares before it stores anything, and its signature leaves
+the body out: a sha256 on both ends costs a third of what a MiB takes (docs/benchmarks.md). Over
+plain HTTP to another machine the signature covers the sha256 of the body, which nobody on the way
+can forge. `sign_body=1` in a replica's URL asks for that everywhere.
+
+That the right bytes are sent is not shown here: they were hashed when they came, and what S3
+answers is compared with all that we know of them (verify.py).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import boto3
+from botocore import UNSIGNED
+from botocore.config import Config
+from obstore.store import S3Store as ObstoreS3
+
+from tidestore.connectors.credentials import StoreAddress
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+REQUEST_SECONDS_MAX: Final = 60
+_CONNECT_SECONDS_MAX: Final = 5
+
+
+def endpoint_of(address: StoreAddress) -> str | None:
+    """The server's own address; None for AWS."""
+    return address.options.get("endpoint") or None
+
+
+def is_body_signed(address: StoreAddress) -> bool:
+    """Whether somebody between us and the store could change a body that is not signed."""
+    if address.options.get("sign_body") == "1":
+        return True
+    endpoint = endpoint_of(address)
+    if endpoint is None:
+        return False  # AWS is spoken to over TLS
+    split = urlsplit(endpoint)
+    return split.scheme != "https" and not _is_this_machine(split.hostname or "")
+
+
+def make_obstore(address: StoreAddress, region: str, *, checks_uploads: bool) -> ObstoreS3:
+    """The client for small objects, reads and listings."""
+    more: dict[str, Any] = {
+        name: address.secret(name)
+        for name in ("access_key_id", "secret_access_key", "session_token")
+        if address.secret(name)
+    }
+    is_signed = bool(more)
+    endpoint = endpoint_of(address)
+    if endpoint:
+        more["endpoint"] = endpoint
+    if checks_uploads:
+        is_body = is_body_signed(address)
+        more["checksum_algorithm"] = "sha256" if is_body else "crc64nvme"
+        more["unsigned_payload"] = not is_body
+    return ObstoreS3(
+        address.bucket,
+        prefix=address.prefix or None,
+        region=region,
+        skip_signature=not is_signed,
+        virtual_hosted_style_request=endpoint is None,
+        client_options={
+            "allow_http": True,
+            "timeout": timedelta(seconds=REQUEST_SECONDS_MAX),
+            "connect_timeout": timedelta(seconds=_CONNECT_SECONDS_MAX),
+        },
+        # RetryingStore does the quick tries; obstore's would not wait as S3 asks. What takes
+        # longer is the retry lane's (streams/backoff.py), which does not hold up others.
+        retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=5)},
+        **more,
+    )
+
+
+def make_boto(
+    address: StoreAddress, region: str, endpoint: str | None, connections_max: int
+) -> S3Client:
+    """The client for parts, conditions and signed links."""
+    key_id = address.secret("access_key_id")
+    config = Config(
+        signature_version="s3v4" if key_id else UNSIGNED,
+        connect_timeout=_CONNECT_SECONDS_MAX,
+        read_timeout=REQUEST_SECONDS_MAX,
+        retries={"total_max_attempts": 2},
+        max_pool_connections=connections_max,
+        s3={"addressing_style": "path" if endpoint else "auto"},
+        # Checksums are ours, computed once while the bytes stream by.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=region,
+        aws_access_key_id=key_id or None,
+        aws_secret_access_key=address.secret("secret_access_key") or None,
+        aws_session_token=address.secret("session_token") or None,
+        config=config,
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
