@@ -72,13 +72,13 @@ def summarise(rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
                 process: over_rounds(burst["cpu_ms_per_object"][process] for burst in bursts)
                 for process in bursts[0]["cpu_ms_per_object"]
             }
-        summary[side] = {
-            "loads": loads,
-            "idle_p50_ms": over_rounds(item["idle"]["lag_ms"]["p50"] for item in done),
-            "idle_p99_ms": over_rounds(item["idle"]["lag_ms"]["p99"] for item in done),
-            "idle_ack_p50_ms": over_rounds(item["idle"]["ack_ms"]["p50"] for item in done),
-            "rss_mb": _peaks(item["rss_mb"] for item in done),
-        }
+        summary[side] = {"loads": loads, "rss_mb": _peaks(item["rss_mb"] for item in done)}
+        if all("idle" in item for item in done):
+            summary[side] |= {
+                "idle_p50_ms": over_rounds(item["idle"]["lag_ms"]["p50"] for item in done),
+                "idle_p99_ms": over_rounds(item["idle"]["lag_ms"]["p99"] for item in done),
+                "idle_ack_p50_ms": over_rounds(item["idle"]["ack_ms"]["p50"] for item in done),
+            }
     return summary
 
 
@@ -89,24 +89,30 @@ def ratio(summary: dict[str, Any], load: str, figure: str) -> float:
 
 
 def last_line(summary: dict[str, Any], large: dict[str, Any]) -> dict[str, Any]:
-    """The figures that are compared with the aims, flat."""
+    """The figures that are compared with the aims, flat; of the loads that were measured."""
     ours, peer = summary["ours"], summary["peer"]
     watched = [_peaks([ours["rss_mb"], large.get("rss_mb", {})])]
-    return {
-        "small_ratio": ratio(summary, "small", "objects_per_s"),
-        "mib_ratio": ratio(summary, "mib", "mb_per_s"),
-        "idle_p50_ms": ours["idle_p50_ms"]["median"],
-        "idle_p99_ms": ours["idle_p99_ms"]["median"],
-        "peer_idle_p50_ms": peer["idle_p50_ms"]["median"],
-        "peer_idle_p99_ms": peer["idle_p99_ms"]["median"],
-        "rss_mb_max": max(
-            (size for peak in watched for name, size in peak.items() if is_ours(name)), default=0.0
-        ),
-        "small_objects_per_s": ours["loads"]["small"]["objects_per_s"]["median"],
-        "mib_mb_per_s": ours["loads"]["mib"]["mb_per_s"]["median"],
-        "large_mb_per_s": large.get("mb_per_s", 0.0),
-        "large_gib": large.get("gib", 0.0),
-    }
+    loads = ours["loads"]
+    line: dict[str, Any] = {}
+    if "small" in loads:
+        line["small_ratio"] = ratio(summary, "small", "objects_per_s")
+    if "mib" in loads:
+        line["mib_ratio"] = ratio(summary, "mib", "mb_per_s")
+    for name, side in (("", ours), ("peer_", peer)):
+        for figure in ("idle_p50_ms", "idle_p99_ms"):
+            if figure in side:
+                line[name + figure] = side[figure]["median"]
+    line["rss_mb_max"] = max(
+        (size for peak in watched for name, size in peak.items() if is_ours(name)), default=0.0
+    )
+    if "small" in loads:
+        line["small_objects_per_s"] = loads["small"]["objects_per_s"]["median"]
+    if "mib" in loads:
+        line["mib_mb_per_s"] = loads["mib"]["mb_per_s"]["median"]
+    if large:
+        line["large_mb_per_s"] = large["mb_per_s"]
+        line["large_gib"] = large["gib"]
+    return line
 
 
 def is_ours(process: str) -> bool:

@@ -1,14 +1,18 @@
-"""The ground that both sides stand on: two MinIO servers, and a Kafka for ours, all on loopback.
+"""The ground that both sides stand on: MinIO servers, and a Kafka for ours, all on loopback.
 
-The servers and mc are built by scripts/servers (AGPL: for measuring beside us, never shipped). All
-data lies in one temporary folder; every process is ended by its pid.
+Two servers run all the time, a third one while a load wants it. They and mc are built by
+scripts/servers (AGPL: for measuring beside us, never shipped). All data lies in one temporary
+folder; every process is ended by its pid.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -16,11 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
 from bench.wire import S3Server
 from tidestore.local.download import fetch_all
 from tidestore.local.kafka_server import KafkaServer
 from tidestore.local.layout import cache_folder
-from tidestore.local.ports import choose_ports
+from tidestore.local.ports import choose_ports, is_free
 from tidestore.local.processes import Child
 from tidestore.local.servers import is_ready
 
@@ -28,21 +35,28 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 READY_SECONDS_MAX: Final = 90.0
 _BUILD_SECONDS_MAX: Final = 3_600
 _COMMAND_SECONDS_MAX: Final = 60
-_PORTS: Final = ["source", "target", "broker", "controller"]
+_TOPICS_SECONDS_MAX: Final = 30
 SOURCE: Final = "minio-source"
 TARGET: Final = "minio-target"
+SECOND: Final = "minio-second"
 KAFKA: Final = "kafka"
+STORES: Final = (SOURCE, TARGET, SECOND)
+# A store that is down for a while must find its port free: below those that connections get.
+_PORTS_LOW: Final = range(20_000, 30_000)
 
 
 class GroundError(Exception):
     """The benchmark cannot be set up; the text says why."""
 
 
-def find_tools() -> dict[str, Path]:
-    """MinIO and mc: on the PATH, or built into the cache, or built now (minutes, needs Go)."""
+def find_tools(*more: str) -> dict[str, Path]:
+    """MinIO, mc and what else is named: on the PATH, else from the cache, else built now.
+
+    Building takes minutes and needs Go.
+    """
     built = cache_folder(os.environ) / "bin"
     found: dict[str, Path] = {}
-    for name in ("minio", "mc"):
+    for name in ("minio", "mc", *more):
         there = shutil.which(name) or str(built / name)
         if not Path(there).is_file():
             subprocess.run(
@@ -57,16 +71,26 @@ def find_tools() -> dict[str, Path]:
     return found
 
 
+def alias_of(store: str) -> str:
+    """What MinIO's client calls a store."""
+    return store.removeprefix("minio-")
+
+
 class Ground:
     """Servers that run during the whole benchmark."""
 
     def __init__(self, folder: Path, tools: dict[str, Path]) -> None:
         self.folder = folder
-        self._tools = tools
+        self.tools = tools
         self._children: dict[str, Child] = {}
-        self.ports = choose_ports(_PORTS, {}, {})
-        self.source = S3Server(self.ports["source"], secrets.token_hex(8), secrets.token_hex(16))
-        self.target = S3Server(self.ports["target"], secrets.token_hex(8), secrets.token_hex(16))
+        free = random.sample(_PORTS_LOW, len(_PORTS_LOW))
+        low = dict(zip(STORES, filter(is_free, free), strict=False))
+        self.ports = {**low, **choose_ports(["broker", "controller"], {}, {})}
+        self.stores = {
+            name: S3Server(self.ports[name], secrets.token_hex(8), secrets.token_hex(16))
+            for name in STORES
+        }
+        self.source, self.target = self.stores[SOURCE], self.stores[TARGET]
 
     @property
     def bootstrap(self) -> str:
@@ -75,8 +99,8 @@ class Ground:
 
     def start(self) -> None:
         """Start all and wait until they answer."""
-        for name, server in ((SOURCE, self.source), (TARGET, self.target)):
-            self._start_minio(name, server)
+        for name in (SOURCE, TARGET):
+            self.start_store(name)
         kafka = KafkaServer(
             self.folder / KAFKA,
             cache_folder(os.environ),
@@ -109,12 +133,60 @@ class Ground:
         """End a process that was spawned; harmless when there is none."""
         child = self._children.pop(name, None)
         if child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGCONT)  # one that stands still would not end
             child.ask_to_end()
             child.wait_ended()
 
-    def await_true(self, child: Child, is_there: Callable[[], bool]) -> None:
+    def kill(self, name: str) -> None:
+        """SIGKILL a process and wait until it is gone."""
+        child = self._children.pop(name)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait_ended()
+
+    def freeze(self, name: str) -> None:
+        """Let a process stand still."""
+        os.kill(self._children[name].pid, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """Let it go on."""
+        os.kill(self._children[name].pid, signal.SIGCONT)
+
+    def mend(self) -> None:
+        """After a load that failed half way: the two stores run again, the third one does not."""
+        self.end(SECOND)
+        for name in (SOURCE, TARGET):
+            if name in self._children and self._children[name].exit_code() is None:
+                self.thaw(name)
+            else:
+                self.end(name)
+                self.start_store(name)
+
+    def log_size(self, name: str) -> int:
+        """How long a process' log is now; 0 when it never ran."""
+        log = self.folder / "logs" / f"{name}.log"
+        return log.stat().st_size if log.exists() else 0
+
+    def await_line(self, name: str, words: str, since: int, pause_seconds: float) -> float:
+        """The moment when a log has these words beyond an offset; raises GroundError."""
+        child, deadline = self._children[name], time.monotonic() + READY_SECONDS_MAX
+        while True:
+            with child.log.open("rb") as opened:
+                opened.seek(since)
+                if words.encode() in opened.read():
+                    return time.monotonic()
+            if child.exit_code() is not None or time.monotonic() > deadline:
+                raise GroundError(f"{name} does not say {words!r}:\n{child.last_words()}")
+            time.sleep(pause_seconds)
+
+    def await_true(
+        self,
+        child: Child,
+        is_there: Callable[[], bool],
+        seconds_max: float = READY_SECONDS_MAX,
+    ) -> None:
         """Wait for a process; raises GroundError with its last words."""
-        deadline = time.monotonic() + READY_SECONDS_MAX
+        deadline = time.monotonic() + seconds_max
         while not is_there():
             if child.exit_code() is not None or time.monotonic() > deadline:
                 raise GroundError(f"{child.name} is not ready:\n{child.last_words()}")
@@ -127,15 +199,15 @@ class Ground:
                 raise GroundError(f"{name} ended ({child.exit_code()}):\n{child.last_words()}")
 
     def mc(self, *words: str) -> None:
-        """Run MinIO's own client; `source` and `target` are its aliases."""
-        environ = {
-            **os.environ,
-            "MC_CONFIG_DIR": str(self.folder / "mc"),
-            "MC_HOST_source": self._alias(self.source),
-            "MC_HOST_target": self._alias(self.target),
+        """Run MinIO's own client; alias_of() names the stores."""
+        hosts = {
+            f"MC_HOST_{alias_of(name)}": f"http://{server.key_id}:{server.secret}"
+            f"@127.0.0.1:{server.port}"
+            for name, server in self.stores.items()
         }
+        environ = {**os.environ, "MC_CONFIG_DIR": str(self.folder / "mc"), **hosts}
         done = subprocess.run(
-            [self._tools["mc"], "--quiet", "--no-color", *words],
+            [self.tools["mc"], "--quiet", "--no-color", *words],
             env=environ,
             capture_output=True,
             text=True,
@@ -152,16 +224,34 @@ class Ground:
         except OSError:
             return False
 
-    def _alias(self, server: S3Server) -> str:
-        return f"http://{server.key_id}:{server.secret}@127.0.0.1:{server.port}"
+    def remove_bucket(self, store: str, bucket: str, *, has_rules: bool = False) -> None:
+        """Remove a bucket with all that is in it; what stays costs disk and nothing else."""
+        if store not in self._children:
+            return
+        with contextlib.suppress(GroundError, subprocess.TimeoutExpired):
+            place = f"{alias_of(store)}/{bucket}"
+            if has_rules:
+                self.mc("replicate", "rm", "--all", "--force", place)
+            self.mc("rb", "--force", place)
 
-    def _start_minio(self, name: str, server: S3Server) -> None:
+    def remove_topics(self, prefix: str) -> None:
+        """Remove the topics of a store that has ended; what stays costs disk and nothing else."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        with contextlib.suppress(KafkaException):
+            known = admin.list_topics(timeout=_TOPICS_SECONDS_MAX).topics
+            names = [name for name in known if name.startswith(prefix)]
+            for future in admin.delete_topics(names).values() if names else ():
+                future.result(_TOPICS_SECONDS_MAX)
+
+    def start_store(self, name: str) -> None:
+        """Start a MinIO, on what it had before."""
+        server = self.stores[name]
         data = self.folder / name
         data.mkdir(parents=True, exist_ok=True)
         address = f"127.0.0.1:{server.port}"
         child = self.spawn(
             name,
-            [str(self._tools["minio"]), "server", "--quiet", "--address", address, str(data)],
+            [str(self.tools["minio"]), "server", "--quiet", "--address", address, str(data)],
             {
                 "MINIO_ROOT_USER": server.key_id,
                 "MINIO_ROOT_PASSWORD": server.secret,

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from bench.bursts import WARM_UP, Load, burst
 from bench.ground import Ground, find_tools
-from bench.loads import WARM_UP, Load, burst
 from bench.meters import Meter, machine
 from bench.sides import Ours
 from tidestore.local.ports import choose_ports
@@ -45,7 +45,7 @@ class Way(Ours):
 
     def start(self, number: int) -> None:
         """Start the gateway beside the store that runs."""
-        self.target_bucket = self._ours.target_bucket
+        self.mark, self.target_bucket = self._ours.mark, self._ours.target_bucket
         folder = self._ground.folder / f"ours-{number}"
         text = (folder / "tidestore.toml").read_text("utf-8")
         config = folder / f"{self.name}.toml"

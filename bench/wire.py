@@ -198,6 +198,11 @@ class S3Server:
         with contextlib.closing(Connection(self.port)) as connection:
             return connection.ask(self.head_of(method, path, query, len(body)), body)
 
+    def list_bucket(self, bucket: str, prefix: str) -> dict[str, Listed]:
+        """All objects below a prefix, on a connection of its own."""
+        with contextlib.closing(Connection(self.port)) as connection:
+            return self.list(connection, bucket, prefix)
+
     def list(self, connection: Connection, bucket: str, prefix: str) -> dict[str, Listed]:
         """All objects below a prefix."""
         found: dict[str, Listed] = {}

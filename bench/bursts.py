@@ -15,13 +15,13 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bench.figures import per_object, spread
 from bench.meters import Meter
-from bench.sides import KEY_PREFIX, Side
+from bench.sides import KEY_PREFIX, Place, Side
 from bench.wire import Connection, WireError
 
 MIB: Final = 1024 * 1024
@@ -44,26 +44,42 @@ class Load:
     size: int
     count: int
     threads: int
+    # From the first PUT until the last object is there.
+    seconds_max: float = _ARRIVAL_SECONDS_MAX
 
 
 SMALL: Final = Load("small", 4 * 1024, 1_000, 8)
 MEBIBYTE: Final = Load("mib", MIB, 200, 4)
-QUARTER_GIB: Final = Load("large", 256 * MIB, 4, 2)
+QUARTER_GIB: Final = Load("large", 256 * MIB, 4, 2, 300.0)
 WARM_UP: Final = Load("warm-up", 4 * 1024, 100, 8)
-LOADS: Final = {load.name: load for load in (SMALL, MEBIBYTE, QUARTER_GIB)}
 
 
 class LoadError(Exception):
     """A load did not come through; the text says what is missing."""
 
 
+class Repeated:
+    """`size` bytes made of a random block and a counter while they are sent: none is held."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._block = os.urandom(MIB)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return _repeat(self._block, self.size)
+
+
+Body = bytes | Repeated
+
+
 @dataclass(slots=True)
-class _Item:
+class Item:
     """One object of a load: what is sent, and when what happened, in seconds of one clock."""
 
     key: str
     head: bytes
-    body: bytes
+    body: Body
+    size: int
     md5: str
     acked: float = 0.0
     seen: float = 0.0
@@ -71,7 +87,7 @@ class _Item:
 
 def burst(side: Side, load: Load, meter: Meter) -> dict[str, Any]:
     """Write all objects as fast as they are taken, and wait until all are on the target."""
-    items = _items(side, load)
+    items = make_items(side, load)
     failures: list[str] = []
     before = meter.cpu()
     begun = time.monotonic()
@@ -81,7 +97,7 @@ def burst(side: Side, load: Load, meter: Meter) -> dict[str, Any]:
     ]
     for thread in threads:
         thread.start()
-    _await_all(side, items, failures)
+    _await_all(side, items, failures, load.seconds_max)
     all_present = time.monotonic() - begun
     for thread in threads:
         thread.join(5)
@@ -106,7 +122,7 @@ def idle(side: Side, count: int) -> dict[str, Any]:
     """Write 4 KiB objects one at a time, each when the one before has arrived."""
     lags: list[float] = []
     acks: list[float] = []
-    items = _items(side, Load("idle", SMALL.size, count, 1))
+    items = make_items(side, Load("idle", SMALL.size, count, 1))
     with (
         contextlib.closing(Connection(side.port)) as writer,
         contextlib.closing(Connection(side.target.port)) as reader,
@@ -116,7 +132,7 @@ def idle(side: Side, count: int) -> dict[str, Any]:
             # A pause of changing length, so that no beat of a server is met each time.
             time.sleep(random.uniform(0, _IDLE_PAUSE_SECONDS))
             begun = time.monotonic()
-            _put(writer, item)
+            put(writer, item)
             deadline = item.acked + _ARRIVAL_SECONDS_MAX
             while reader.ask(asked).status != 200:
                 if time.monotonic() > deadline:
@@ -129,14 +145,11 @@ def idle(side: Side, count: int) -> dict[str, Any]:
 
 def pass_large(side: Side, size: int) -> dict[str, Any]:
     """One large object through a side; its bytes are made while they are sent."""
-    block = os.urandom(MIB)
-    digest = hashlib.sha256()
-    for chunk in _repeat(block, size):
-        digest.update(chunk)
-    sha256 = digest.hexdigest()
+    body = Repeated(size)
+    sha256, _ = _hashes(body)
     begun = time.monotonic()
     with contextlib.closing(Connection(side.port)) as writer:
-        answer = writer.ask(side.put_head(sha256, size), _repeat(block, size))
+        answer = writer.ask(side.put_head(sha256, size), body)
     if answer.status not in {200, 201}:
         raise LoadError(f"{side.name}: {answer.status} {answer.body[:300]!r}")
     acked = time.monotonic()
@@ -157,53 +170,73 @@ def pass_large(side: Side, size: int) -> dict[str, Any]:
     }
 
 
-def _items(side: Side, load: Load) -> list[_Item]:
+def make_items(side: Side, load: Load) -> list[Item]:
     """All requests of a load, ready to be sent."""
-    base = os.urandom(load.size)
-    items: list[_Item] = []
+    items: list[Item] = []
     for _ in range(load.count):
-        body = os.urandom(load.size) if load.size <= MIB else os.urandom(16) + base[16:]
-        sha256 = hashlib.sha256(body).hexdigest()
-        md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
-        items.append(_Item(KEY_PREFIX + sha256, side.put_head(sha256, load.size), body, md5))
+        body = os.urandom(load.size) if load.size <= MIB else Repeated(load.size)
+        sha256, md5 = _hashes(body)
+        head = side.put_head(sha256, load.size)
+        items.append(Item(KEY_PREFIX + sha256, head, body, load.size, md5))
     return items
 
 
-def _put(connection: Connection, item: _Item) -> None:
+def _hashes(body: Body) -> tuple[str, str]:
+    """sha256 and md5, in hex."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    for chunk in (body,) if isinstance(body, bytes) else body:
+        sha256.update(chunk)
+        md5.update(chunk)
+    return sha256.hexdigest(), md5.hexdigest()
+
+
+def put(connection: Connection, item: Item) -> None:
     answer = connection.ask(item.head, item.body)
     if answer.status not in {200, 201}:
         raise LoadError(f"PUT {item.key}: {answer.status} {answer.body[:300]!r}")
     item.acked = time.monotonic()
 
 
-def _write(port: int, items: list[_Item], failures: list[str]) -> None:
+def _write(port: int, items: list[Item], failures: list[str]) -> None:
     try:
         with contextlib.closing(Connection(port)) as connection:
             for item in items:
-                _put(connection, item)
+                put(connection, item)
     except (LoadError, WireError, OSError) as error:
         failures.append(f"{type(error).__name__}: {error}")
 
 
-def _await_all(side: Side, items: list[_Item], failures: list[str]) -> None:
-    """Wait until the target has every object with the right bytes.
+def _await_all(side: Side, items: list[Item], failures: list[str], seconds_max: float) -> None:
+    """Wait until every target has every object with the right bytes.
 
     Some, evenly spread, are waited for one after the other, the last one among them; they get the
     moment when they were seen. Then the listing must show all, or the first it lacks is waited for.
     """
-    deadline = time.monotonic() + _ARRIVAL_SECONDS_MAX
+    deadline = time.monotonic() + seconds_max
     step = max(1, len(items) // _SAMPLES)
-    with contextlib.closing(Connection(side.target.port)) as reader:
+    with contextlib.ExitStack() as stack:
+        readers = [
+            (place, stack.enter_context(contextlib.closing(Connection(place.server.port))))
+            for place in side.places()
+        ]
         for item in items[::-step][::-1]:
-            item.seen = _await_head(side, reader, item, deadline, failures)
-        while missing := _missing(side, reader, items):
-            missing[0].seen = _await_head(side, reader, missing[0], deadline, failures)
+            for place, reader in readers:
+                item.seen = _await_head(side, (place, reader), item, deadline, failures)
+        for place, reader in readers:
+            while missing := find_missing(place, reader, items):
+                item = missing[0]
+                item.seen = _await_head(side, (place, reader), item, deadline, failures)
 
 
 def _await_head(
-    side: Side, reader: Connection, item: _Item, deadline: float, failures: list[str]
+    side: Side,
+    where: tuple[Place, Connection],
+    item: Item,
+    deadline: float,
+    failures: list[str],
 ) -> float:
-    asked = side.target.head_of("HEAD", f"/{side.target_bucket}/{item.key}")
+    place, reader = where
+    asked = place.server.head_of("HEAD", f"/{place.bucket}/{item.key}")
     while reader.ask(asked).status != 200:
         if failures:
             raise LoadError(f"{side.name}: a writer failed: {failures[0]}")
@@ -213,16 +246,19 @@ def _await_head(
     return time.monotonic()
 
 
-def _missing(side: Side, reader: Connection, items: list[_Item]) -> list[_Item]:
+def find_missing(place: Place, reader: Connection, items: Iterable[Item]) -> list[Item]:
     """Objects that the target's listing does not show; raises LoadError for wrong bytes."""
-    found = side.target.list(reader, side.target_bucket, KEY_PREFIX)
+    found = place.server.list(reader, place.bucket, KEY_PREFIX)
+    missing: list[Item] = []
     for item in items:
-        if item.key in found:
-            # What was sent in parts has no md5 for an ETag; its length has to do.
-            etag, size = found[item.key].etag, found[item.key].size
-            if size != len(item.body) or ("-" not in etag and etag != item.md5):
-                raise LoadError(f"{side.name}: {item.key} has other bytes: {size}, {etag}")
-    return [item for item in items if item.key not in found]
+        if item.key not in found:
+            missing.append(item)
+            continue
+        # What was sent in parts has no md5 for an ETag; its length has to do.
+        etag, size = found[item.key].etag, found[item.key].size
+        if size != item.size or ("-" not in etag and etag != item.md5):
+            raise LoadError(f"{place.bucket}: {item.key} has other bytes: {size}, {etag}")
+    return missing
 
 
 def _repeat(block: bytes, size: int) -> Iterator[bytes]:
