@@ -8,14 +8,17 @@ progress record; when a lease ends, any gateway takes the task over under a high
                           '-- gateway killed, lease ends --lease 2 by another gateway
 
 Of two gateways that take the same lease number the first record in the topic wins; a record with
-an older lease came from a frozen gateway and is passed over. Should two run one task at the same
-time all the same, nothing is lost: every step is a conditional create.
+an older lease came from a frozen gateway and is passed over, but it is the last of its key, which
+compaction would keep (connectors/overruled.py). A task that runs is soon spoken of again by its
+owner; of one that is over any gateway says the right record again. Should two run one task at the
+same time all the same, nothing is lost: every step is a conditional create.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +28,8 @@ from typing import Any, Final
 from tidestore.api.problems import Problem
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
+from tidestore.connectors.overruled import QUERY as OVERRULED_QUERY
+from tidestore.connectors.overruled import OverruledKeys, create_overruled
 from tidestore.connectors.view import Folded, View
 from tidestore.schemas.events import TaskChanged, TaskState
 
@@ -33,6 +38,8 @@ LOGGER: Final = logging.getLogger("tidestore.tasks")
 # Renewed this many times before it would end, so that a slow broker does not cost a task its owner.
 _RENEWALS: Final = 5
 _LOOK_SECONDS: Final = 2.0
+# In which another gateway may say a record again, so that not all of them do.
+_SPREAD_SECONDS: Final = 1.0
 # Each task streams one object; more at once would only share the same bandwidth and more memory.
 _TASKS_AT_ONCE: Final = 4
 # More wait for their turn, each with a record that its lease keeps alive; then writers must wait.
@@ -50,9 +57,9 @@ class TaskFailedError(Exception):
 
 
 class TasksFold:
-    """The newest record of each task, by lease."""
+    """The newest record of each task, by lease; and the tasks whose last record is a late one."""
 
-    version = 1
+    version = 2
 
     def create(self, db: sqlite3.Connection) -> None:
         """See Fold."""
@@ -62,24 +69,28 @@ class TasksFold:
             " changed_at_ms INTEGER, bytes_done INTEGER, bytes_total INTEGER, cause TEXT,"
             " result TEXT) WITHOUT ROWID"
         )
+        create_overruled(db)
 
     def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
         """See Fold."""
+        keys = OverruledKeys(db)
         for record in records:
             event = record.event
             if not isinstance(event, TaskChanged):
                 continue
             held = db.execute(
-                "SELECT lease, owner FROM tasks WHERE task_id = ?", (event.task_id,)
+                "SELECT lease, owner, state FROM tasks WHERE task_id = ?", (event.task_id,)
             ).fetchone()
-            if held is not None and (
-                event.lease < held[0] or (event.lease == held[0] and event.owner != held[1])
-            ):
+            place = (record.topic, record.partition, event.task_id)
+            if held is not None and _is_late(event, *held):
+                keys.late(*place, event)
                 continue
+            keys.said(*place)
             values = [getattr(event, name) for name in _COLUMNS]
             marks = ", ".join("?" * len(_COLUMNS))
             names = ", ".join(_COLUMNS)
             db.execute(f"INSERT OR REPLACE INTO tasks ({names}) VALUES ({marks})", values)
+        keys.store()
 
     def folded(self, records: Sequence[Folded]) -> None:
         """See Fold."""
@@ -155,6 +166,7 @@ class TaskBoard:
                 await asyncio.sleep(_LOOK_SECONDS)
                 try:
                     await self._take_over()
+                    await self._say_again()
                 except LogError as error:
                     LOGGER.warning("cannot look for tasks now: %s", error)
         finally:
@@ -193,6 +205,31 @@ class TaskBoard:
                 LOGGER.info("task %s taken over from %s", mine.task_id, stale.owner)
                 self._start(mine)
 
+    def _overruled(self) -> list[TaskChanged]:
+        """Tasks that are over and whose last record is a frozen gateway's."""
+        rows = self._view.query(f"{OVERRULED_QUERY} LIMIT ?", (self._topic, 0, _TASKS_MAX))
+        found = [self._find(row[0]) for row in rows]
+        return [task for task in found if task is not None and task.state.is_final]
+
+    async def _say_again(self) -> None:
+        """Say the right record behind a late one, just as it was: the same again changes nothing.
+
+        Killed before: every gateway's view has the row. Two that say it: the same record twice.
+        """
+        if not self._overruled():
+            return
+        await asyncio.sleep(random.uniform(0, _SPREAD_SECONDS))  # noqa: S311  no secret
+        for task in self._overruled():
+            LOGGER.warning("task %s is over; a late record of it is overruled", task.task_id)
+            await self._writer.append(self._topic, 0, task.task_id, task)
+
+    def _is_lost(self, task: TaskChanged) -> bool:
+        """Whether another gateway has taken a task from us: we were frozen, or too late."""
+        held = self._find(task.task_id)
+        return held is not None and (
+            held.lease > task.lease or (held.lease == task.lease and held.owner != task.owner)
+        )
+
     def _start(self, task: TaskChanged) -> None:
         if task.task_id in self._running:
             return
@@ -218,6 +255,9 @@ class TaskBoard:
         try:
             while True:
                 done, _ = await asyncio.wait([work], timeout=self._lease_ms / 1000 / _RENEWALS)
+                if self._is_lost(task):
+                    LOGGER.warning("task %s is another gateway's now", task.task_id)
+                    return
                 task = replace(
                     task,
                     state=TaskState.RUNNING if has_begun.is_set() else TaskState.QUEUED,
@@ -247,6 +287,13 @@ class TaskBoard:
     async def _say(self, task: TaskChanged) -> None:
         said = replace(task, changed_at_ms=_now_ms())
         await self._writer.append(self._topic, 0, task.task_id, said)
+
+
+def _is_late(event: TaskChanged, lease: int, owner: str, state: str) -> bool:
+    """Whether a record comes from who has lost the task, or from before its end."""
+    if event.lease != lease or event.owner != owner:
+        return event.lease <= lease
+    return TaskState(state).is_final and not event.state.is_final
 
 
 def _task(row: sqlite3.Row) -> TaskChanged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ from tests.http_calls import Answer, Calls, sha256_of
 from tests.native_reads import read_one
 from tests.servers.throttle import Throttle
 from tests.world import World, new_uuid, new_version, random_body
+from tidestore.connectors.log import LogWriter
+from tidestore.schemas.events import TaskChanged, TaskState
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -196,6 +199,38 @@ async def test_a_failure_has_its_cause_and_can_be_mended(calls: Calls, stage: An
     again = await put_staged(calls, url, uuid, version, sha256=sha256_of(right), gateway="1")
     assert (again.status, again.json["task_id"]) == (202, task["task_id"])
     assert (await finished(calls, task["task_id"], "1"))["state"] == "succeeded"
+
+
+async def test_a_frozen_gateways_late_word_of_a_task_is_not_the_last(
+    calls: Calls, stage: Any, http_world: World
+) -> None:
+    """Goal: compaction keeps the right record of a task that is over (design point 4).
+
+    Method: append what a gateway would that lost the task, slept, and wakes after its end.
+    """
+    url, headers = await stage("late.bin", random_body(100)), {"Prefer": "respond-async"}
+    answer = await put_staged(calls, url, new_uuid(), new_version(), headers=headers)
+    task_id = answer.json["task_id"]
+    assert (await finished(calls, task_id))["state"] == "succeeded"
+
+    def newest() -> TaskChanged:
+        found = [one.event for one in http_world.records("tasks") if one.key == task_id]
+        assert isinstance(found[-1], TaskChanged)
+        return found[-1]
+
+    right = await asyncio.to_thread(newest)
+    late = replace(right, lease=right.lease - 1, owner="slept", state=TaskState.FAILED, cause="?")
+    writer = LogWriter(http_world.kafka_settings)
+    await writer.start()
+    await writer.append(f"{http_world.prefix}tasks", 0, task_id, late)
+    await writer.stop()
+
+    async def is_right() -> bool:
+        return await asyncio.to_thread(newest) == right
+
+    await http_world.until(is_right)
+    for gateway in "01":
+        assert (await finished(calls, task_id, gateway))["state"] == "succeeded"
 
 
 async def test_only_registered_staging_stores_are_read(

@@ -10,6 +10,7 @@ from tests.golden.samples import SAMPLES
 from tests.property.stage import MemoryLog, MemoryView
 
 from tidestore.api.tasks import TasksFold
+from tidestore.connectors.overruled import QUERY
 from tidestore.schemas.events import TaskChanged, TaskState
 
 _TOPIC = "tasks"
@@ -57,6 +58,30 @@ def test_a_frozen_gateways_word_does_not_undo_its_successors(
     for state in (TaskState.RUNNING, TaskState.FAILED):
         say(log, 1, "first", state)
         assert held(view) == (2, "second", "succeeded")
+
+
+def test_behind_a_late_record_the_right_one_is_owed_until_it_is_said(
+    log: MemoryLog, view: MemoryView
+) -> None:
+    """Goal: compaction keeps the last record of a key, so the right one must be the last.
+
+    Method: a task that is over, a late word by its first owner, and the right record once more.
+    """
+
+    def owed() -> list[str]:
+        view.take_all()
+        return [row[0] for row in view.query(QUERY, (_TOPIC, 0))]
+
+    say(log, 1, "first")
+    say(log, 2, "second", TaskState.SUCCEEDED)
+    assert owed() == []
+    say(log, 1, "first")
+    assert len(owed()) == 1
+    say(log, 2, "second")
+    assert held(view) == (2, "second", "succeeded"), "what is over does not run again"
+    say(log, 2, "second", TaskState.SUCCEEDED)
+    assert owed() == []
+    assert held(view) == (2, "second", "succeeded")
 
 
 def test_of_two_that_take_the_same_lease_the_first_has_it(log: MemoryLog, view: MemoryView) -> None:
