@@ -120,6 +120,12 @@ def burst(side: Side, load: Load, meter: Meter) -> dict[str, Any]:
 
 def idle(side: Side, count: int) -> dict[str, Any]:
     """Write 4 KiB objects one at a time, each when the one before has arrived."""
+    lags, acks = one_by_one(side, count)
+    return {"lag_ms": spread(lags), "ack_ms": spread(acks)}
+
+
+def one_by_one(side: Side, count: int) -> tuple[list[float], list[float]]:
+    """The milliseconds from acknowledged to present, and from sent to acknowledged, of each."""
     lags: list[float] = []
     acks: list[float] = []
     items = make_items(side, Load("idle", SMALL.size, count, 1))
@@ -140,7 +146,7 @@ def idle(side: Side, count: int) -> dict[str, Any]:
                 time.sleep(_HEAD_SECONDS)
             lags.append((time.monotonic() - item.acked) * 1000)
             acks.append((item.acked - begun) * 1000)
-    return {"lag_ms": spread(lags), "ack_ms": spread(acks)}
+    return lags, acks
 
 
 def pass_large(side: Side, size: int) -> dict[str, Any]:

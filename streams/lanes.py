@@ -21,6 +21,7 @@ from typing import Any, Final
 from tidestore.connectors.holdings import Holdings
 from tidestore.schemas.events import CopyChanged
 from tidestore.streams.copies import CopiesQueries, FoldNotes
+from tidestore.streams.fair_places import as_backlog
 from tidestore.streams.mover import Mover
 from tidestore.streams.states import KnownStates
 
@@ -185,7 +186,8 @@ class Lanes:
         if is_drained or newest.next_try_at_ms <= now_ms:
             if is_large:
                 self._large.add(key)
-            self._start(key, self._mover.again(key))
+            with as_backlog():
+                self._start(key, self._mover.again(key))
 
     def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -25,6 +25,7 @@ from tidestore.connectors.store import ObjectInfo, ObjectStore, UploadJournal
 from tidestore.connectors.verify import CheckedSource, put_verified, upload_verified
 from tidestore.schemas.checksums import Checksums, checksums_of
 from tidestore.streams.asking import Asking
+from tidestore.streams.fair_places import FairPlaces
 from tidestore.streams.plan import SMALL_BYTES_MAX
 from tidestore.streams.records import Wanted
 
@@ -67,7 +68,7 @@ class Sources:
         large_in_flight: int,
     ) -> None:
         self.asking = asking
-        self._small_places = asyncio.Semaphore(copies_in_flight)
+        self._small_places = FairPlaces(copies_in_flight)
         self._large_places = asyncio.Semaphore(large_in_flight)
         self._bytes = ByteBudget(copy_bytes_in_flight)
         self._begun: dict[str, float] = {}
@@ -93,7 +94,7 @@ class Sources:
         """Write bytes that came with the event; they are proved first, like all others."""
         _check(wanted, data, "event")
         self.asking.reads.read("event", len(data))
-        async with self._small_places, self._clocked(wanted.key):
+        async with self._small_places.hold(), self._clocked(wanted.key):
             return await put_verified(target, wanted.key, data, sums, wanted.content_type)
 
     async def copy(
@@ -106,7 +107,7 @@ class Sources:
         refuse_too_large(target, wanted)
         if wanted.size <= SMALL_BYTES_MAX:
             async with (
-                self._small_places,
+                self._small_places.hold(),
                 self._bytes.hold(wanted.size),
                 self._clocked(wanted.key),
             ):
