@@ -19,6 +19,7 @@ from tidestore.connectors.correlation import correlated, parent_in
 from tidestore.connectors.directory import Served
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.store import ObjectStore
+from tidestore.connectors.traces import ROOT, annotate, is_tracing, span
 from tidestore.schemas.objects import PUBLIC, DatasetName, MalformedError, check_dataset
 from tidestore.schemas.positions import Position
 
@@ -119,7 +120,7 @@ async def request_id_middleware(request: web.Request, handler: Handler) -> web.S
     request_id = _request_id_of(request)
     request["request_id"] = request_id
     with correlated(request_id):
-        response = await handler(request)
+        response = await _traced(request, handler)
     if not response.prepared:
         response.headers[REQUEST_ID_HEADER] = request_id
     return response
@@ -132,3 +133,16 @@ def _request_id_of(request: web.Request) -> str:
         return given
     parent = parent_in(request.headers.get("traceparent", ""))
     return parent[0] if parent else secrets.token_hex(16)
+
+
+async def _traced(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A write is the first span of its trace; what is only read is not worth one."""
+    if not is_tracing() or request.method not in ("PUT", "POST", "DELETE"):
+        return await handler(request)
+    parent = parent_in(request.headers.get("traceparent", ""))
+    if parent and parent[0] != request["request_id"]:
+        parent = None  # the client gave an id of its own, which is another trace
+    with span(ROOT, parent=parent, method=request.method):
+        response = await handler(request)
+        annotate(status=response.status)
+        return response

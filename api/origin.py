@@ -28,6 +28,7 @@ from tidestore.connectors.damage import keep_aside
 from tidestore.connectors.errors import ChecksumMismatchError, ObjectExistsError, StoreError
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.store import ByteSource, ObjectInfo, ObjectStore
+from tidestore.connectors.traces import annotate, span
 from tidestore.connectors.verify import CheckedSource, put_verified, upload_verified
 from tidestore.schemas.checksums import Checksums
 from tidestore.schemas.codec import encode
@@ -255,8 +256,12 @@ class OriginWriter:
 
     async def _append(self, key: ObjectKey, value: bytes) -> Position:
         partition = partition_of(key, self._topics.partitions)
-        placed = await self._writer.append_bytes(self._topics.log, partition, key.encode(), value)
-        position = Position(self._topics.generation, placed.partition, placed.offset)
+        with span("append", key=key, replica=self._store.name):
+            placed = await self._writer.append_bytes(
+                self._topics.log, partition, key.encode(), value
+            )
+            position = Position(self._topics.generation, placed.partition, placed.offset)
+            annotate(position=str(position))
         self._index.note_appended(key, position)
         tell("written", key=key, replica=self._store.name, position=str(position))
         return position

@@ -24,6 +24,7 @@ import aiohttp
 
 from tidestore.connectors.addresses import AddressGuard
 from tidestore.connectors.correlation import traceparent
+from tidestore.connectors.traces import is_tracing
 from tidestore.schemas.objects import MalformedError
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  the public prefix, no secret
@@ -218,8 +219,9 @@ def _correlation(delivery: Delivery) -> dict[str, str]:
     request_id = delivery.request_id
     if not request_id or not request_id.isascii() or not request_id.isprintable():
         return {}
-    span = traceparent(request_id, delivery.delivery_id, delivery.hook_id, delivery.attempt)
-    return {"X-Request-Id": request_id, "traceparent": span}
+    about = (delivery.delivery_id, delivery.hook_id, delivery.attempt)
+    parent = traceparent(request_id, *about, is_sampled=is_tracing())
+    return {"X-Request-Id": request_id, "traceparent": parent}
 
 
 async def _read(response: aiohttp.ClientResponse) -> str:

@@ -28,6 +28,7 @@ from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.store import ObjectInfo, ObjectStore
+from tidestore.connectors.traces import span
 from tidestore.schemas.events import CopyChanged, CopyState, ObjectRedacted, ObjectWritten
 from tidestore.schemas.objects import MalformedError
 from tidestore.schemas.topics import partition_of
@@ -252,6 +253,10 @@ class Mover:
         """Nobody is here who could mend it."""
 
     async def _copy(self, record: CopyChanged, event: ObjectWritten | None) -> None:
+        with span("copy", key=record.key, replica=record.replica, size=record.size):
+            await self._try(record, event)
+
+    async def _try(self, record: CopyChanged, event: ObjectWritten | None) -> None:
         """One try, with its outcome recorded whatever it is."""
         wanted = wanted_of(record)
         try:

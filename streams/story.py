@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidestore.connectors.correlation import tell
+from tidestore.connectors.traces import annotate
 from tidestore.schemas.events import CopyChanged, CopyState
 
 _WORDS = {
@@ -15,6 +16,7 @@ _WORDS = {
 
 def tell_outcome(record: CopyChanged) -> None:
     """An outcome that the brokers have confirmed."""
+    annotate(state=record.state.value, attempt=record.attempts, error_class=record.error_class)
     tell(
         _WORDS.get(record.state, record.state.value),
         key=record.key,

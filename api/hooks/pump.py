@@ -25,6 +25,7 @@ from tidestore.api.hooks.schedule import Again, LetGo, SwitchOff, after_failure
 from tidestore.connectors.correlation import enter_request, tell
 from tidestore.connectors.feed_reader import FeedReader, FeedRecord, Place
 from tidestore.connectors.kafka import LogError
+from tidestore.connectors.traces import annotate, span
 from tidestore.connectors.webhook import Delivery, Reply, WebhookSender
 from tidestore.schemas.events import (
     ChangeAnnounced,
@@ -151,7 +152,10 @@ class Pump:
                 change.id, change.type, body, hook.hook_id, attempt, change.request_id
             )
             async with self._bench.lanes.place(hook.hook_id):
-                reply = await self._bench.sender.send(hook.url, self._secret, delivery)
+                about = (delivery.delivery_id, hook.hook_id, attempt)  # as in its traceparent
+                with span("deliver", *about, key=change.key, hook_id=hook.hook_id, attempt=attempt):
+                    reply = await self._bench.sender.send(hook.url, self._secret, delivery)
+                    annotate(event=change.type, status=reply.status)
                 self._bench.lanes.note(hook.hook_id, is_taken=reply.is_success)
             await self._bench.tell(
                 attempted(hook, change.id, change.type, change.key, attempt, reply)

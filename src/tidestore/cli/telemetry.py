@@ -2,7 +2,7 @@
 
 In JSON each line is one object. It has FIELDS, and of STORY_FIELDS those that its event has;
 docs/operations.md says what each means. With it come the lines of each object's story, one for each
-outcome, which the text form leaves out.
+outcome, which the text form leaves out. Spans go to an OpenTelemetry collector if one is named.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from tidestore.connectors.correlation import STORY, current_id
+from tidestore.cli.output import fail
+from tidestore.connectors.correlation import STORY, current_id, trace_of
+from tidestore.connectors.traces import TracesUnavailableError, start_traces
 
-FIELDS: Final = ("time", "level", "logger", "process", "message", "request_id", "trace")
+FIELDS: Final = (
+    "time", "level", "logger", "process", "message", "request_id", "trace_id", "trace",
+)  # fmt: skip
 STORY_FIELDS: Final = (
     "key", "replica", "state", "size", "position", "attempt", "lag_ms", "error_class",
     "hook_id", "delivery_id", "event", "status", "duration_ms",
@@ -55,7 +59,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if request_id := current_id():
-            line["request_id"] = request_id
+            line["request_id"], line["trace_id"] = request_id, trace_of(request_id)
         fields: dict[str, object] = getattr(record, "fields", {})
         line.update((name, value) for name, value in fields.items() if value is not None)
         if record.exc_info:
@@ -73,3 +77,11 @@ def set_up_logging(environ: dict[str, str], process: str, log_format: str | None
     STORY.setLevel(logging.INFO if is_json else logging.WARNING)
     for name in ("faust", "mode", "aiokafka"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if endpoint := environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""):
+        try:
+            start_traces(endpoint, process)
+        except TracesUnavailableError as error:
+            fail(
+                f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but: {error}",
+                "pip install 'tidestore[tracing]'",
+            )
