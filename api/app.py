@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from tidestore.api import status
 from tidestore.api.auth import Authenticator
+from tidestore.api.canary import CanarySender
 from tidestore.api.context import (
     GATEWAY,
     REQUEST_ID_HEADER,
@@ -282,6 +283,11 @@ async def _start_hooks(
     ringing.append(dispatcher)
     await dispatcher.start()
     stack.push_async_callback(dispatcher.stop)
+    canary = CanarySender(
+        topics, gateway.writer, lambda: dispatcher.holds(0),
+        seconds=settings.limits.canary_seconds, name=settings.gateway_id,
+    )  # fmt: skip
+    _in_background(stack, canary.run())
     if settings.hook_networks:
         LOGGER.warning("hooks may call these networks: %s", ", ".join(settings.hook_networks))
 

@@ -22,6 +22,7 @@ from tidestore.api import redaction_tables
 from tidestore.api.lag_tables import TABLES as LAG_TABLES
 from tidestore.api.lag_tables import LagFold
 from tidestore.connectors.view import Folded
+from tidestore.schemas.canaries import CanaryProved, CanarySent
 from tidestore.schemas.events import (
     CopyChanged,
     CopyState,
@@ -101,7 +102,7 @@ class IndexFold:
     written, from the transaction on in which its topic begins to be followed.
     """
 
-    version = 7
+    version = 8
 
     def __init__(
         self,
@@ -143,6 +144,8 @@ class IndexFold:
                     "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)",
                     (record.topic, record.partition, record.offset),
                 )
+            elif isinstance(event, (CanarySent, CanaryProved)):
+                self._lags.canary(db, event, claims.get((record.topic, record.partition), 0))
             elif isinstance(event, (ReplicaRegistered, ObjectiveChanged)):
                 self._lags.note(db, event)
         if written:

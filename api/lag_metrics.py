@@ -42,6 +42,19 @@ class LatenessMetrics:
             registry=registry,
         )
 
+        self.canary_lag = Gauge(
+            "tidestore_canary_lag_seconds",
+            "From sending to proof of the newest canary that was proved, by replica.",
+            ["replica"],
+            registry=registry,
+        )
+        self.canary_waiting = Gauge(
+            "tidestore_canary_waiting_seconds",
+            "How long the oldest canary that is not proved yet has waited, by replica.",
+            ["replica"],
+            registry=registry,
+        )
+
     def set(self, all_of_them: dict[str, Lateness], percent: float) -> None:
         """Set the gauges; what is no longer there goes away."""
         self.failed.clear()
@@ -54,5 +67,8 @@ class LatenessMetrics:
             for size_class, quantiles in late.quantiles.items():
                 for share, seconds in quantiles.items():
                     self.copy_lag.labels(replica, size_class, str(share)).set(seconds)
+            if late.canary.lag_seconds is not None:
+                self.canary_lag.labels(replica).set(late.canary.lag_seconds)
+            self.canary_waiting.labels(replica).set(late.canary.waiting_seconds)
             self.in_time.labels(replica).set(late.in_time)
             self.is_kept.labels(replica).set(is_kept(late, percent))

@@ -2,6 +2,7 @@
 
     pending_slots  by replica and ten seconds of writing: how many are not settled yet
     troubles       by replica and error class: how many wait because a try failed
+    canaries       by replica: the newest that was proved; and which were sent
     outcomes       by replica, size class, minute of arrival and bucket: how long copies took
 
 All three follow from the newest records of each key, so every gateway that has folded the same log
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from tidestore.schemas.canaries import CanaryProved, CanarySent
 from tidestore.schemas.events import CopyChanged, CopyState, ReplicaRegistered
 from tidestore.schemas.objectives import ObjectiveChanged
 
@@ -62,6 +64,9 @@ TABLES: Final = (
     f" AND new.error_class IS NOT NULL AND new.error_class NOT IN {_NO_TROUBLE} BEGIN"
     " INSERT INTO troubles VALUES (new.replica, new.error_class, 1)"
     " ON CONFLICT DO UPDATE SET objects = objects + 1; END",
+    "CREATE TABLE canaries (replica TEXT PRIMARY KEY, sent_at_ms INTEGER, lag_ms INTEGER)"
+    " WITHOUT ROWID",
+    "CREATE TABLE canaries_sent (sent_at_ms INTEGER PRIMARY KEY)",
     "CREATE TABLE outcomes (replica TEXT, minute INTEGER, size_class TEXT, bucket INTEGER,"
     " objects INTEGER, PRIMARY KEY (replica, minute, size_class, bucket)) WITHOUT ROWID",
 )
@@ -102,8 +107,25 @@ class LagFold:
 
     def ended(self, db: sqlite3.Connection, replica: str) -> None:
         """A life of a replica is over: nothing waits any more, its promise is forgotten."""
-        for table in ("pending_slots", "troubles", "outcomes"):
+        for table in ("pending_slots", "troubles", "outcomes", "canaries"):
             db.execute(f"DELETE FROM {table} WHERE replica = ?", (replica,))
+
+    def canary(self, db: sqlite3.Connection, event: CanarySent | CanaryProved, claim: int) -> None:
+        """A canary was sent, or proved under the partition's newest `claim`; the newest counts."""
+        if isinstance(event, CanarySent):
+            db.execute("INSERT OR IGNORE INTO canaries_sent VALUES (?)", (event.sent_at_ms,))
+            oldest_ms = event.sent_at_ms - KEEP_MINUTES * MINUTE_MS
+            db.execute("DELETE FROM canaries_sent WHERE sent_at_ms < ?", (oldest_ms,))
+            return
+        if event.claim < claim:
+            return
+        lag_ms = max(0, event.proved_at_ms - event.sent_at_ms)
+        db.execute(
+            "INSERT INTO canaries VALUES (?, ?, ?) ON CONFLICT (replica) DO UPDATE SET"
+            " sent_at_ms = excluded.sent_at_ms, lag_ms = excluded.lag_ms"
+            " WHERE excluded.sent_at_ms > sent_at_ms",
+            (event.replica, event.sent_at_ms, lag_ms),
+        )
 
     def _told(self, db: sqlite3.Connection, event: ObjectiveChanged) -> None:
         db.execute(

@@ -25,6 +25,18 @@ PROMISE_MINUTES: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """What the canaries say of a replica (decision 0017)."""
+
+    # Of the newest one that was proved: when it was sent, and how long it took; None: none was.
+    sent_at_ms: int | None = None
+    lag_seconds: float | None = None
+    # Since the oldest one was sent that is newer than that; 0 when there is none.
+    waiting_seconds: float = 0.0
+    is_overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Lateness:
     """One replica's lateness at one moment."""
 
@@ -38,6 +50,7 @@ class Lateness:
     in_time: float
     # Not there, and due already.
     overdue: int
+    canary: Canary
 
 
 class Lags:
@@ -56,6 +69,26 @@ class Lags:
             self._quantiles(replica, now_ms),
             in_time=1 - (late + overdue) / max(1, total + overdue),
             overdue=overdue,
+            canary=self._canary(replica, now_ms, within_ms),
+        )
+
+    def _canary(self, replica: str, now_ms: int, within_ms: int) -> Canary:
+        """Of those that were sent since the replica is there, in this life."""
+        since = self._view.query("SELECT since_ms FROM registered WHERE replica = ?", (replica,))
+        found = self._view.query(
+            "SELECT sent_at_ms, lag_ms FROM canaries WHERE replica = ?", (replica,)
+        )
+        sent_at_ms, lag_ms = (found[0][0], found[0][1]) if found else (None, None)
+        newer_ms = max(since[0][0] if since else 0, sent_at_ms or 0)
+        rows = self._view.query(
+            "SELECT min(sent_at_ms) FROM canaries_sent WHERE sent_at_ms > ?", (newer_ms,)
+        )
+        waiting_ms = max(0, now_ms - rows[0][0]) if rows[0][0] is not None else 0
+        return Canary(
+            sent_at_ms,
+            None if lag_ms is None else lag_ms / 1000,
+            waiting_ms / 1000,
+            is_overdue=waiting_ms > within_ms,
         )
 
     def _overdue(self, replica: str, due_ms: int) -> int:
@@ -123,8 +156,8 @@ def lateness(lags: Lags, limits: Limits, replica: str) -> Lateness:
 
 
 def is_kept(late: Lateness, percent: float) -> bool:
-    """Whether a replica's copies are as much in time as was promised."""
-    return late.in_time * 100 >= percent
+    """Whether a replica's copies are as much in time as was promised, and its canaries come."""
+    return late.in_time * 100 >= percent and not late.canary.is_overdue
 
 
 def lags_document(lags: Lags, limits: Limits, replica: str) -> dict[str, object]:
@@ -143,6 +176,12 @@ def lags_document(lags: Lags, limits: Limits, replica: str) -> dict[str, object]
             "in_time_percent": round(late.in_time * 100, 4),
             "overdue": late.overdue,
             "is_kept": is_kept(late, limits.objective_percent),
+        },
+        "canary": {
+            "sent_at_ms": late.canary.sent_at_ms,
+            "lag_seconds": late.canary.lag_seconds,
+            "waiting_seconds": round(late.canary.waiting_seconds, 3),
+            "is_overdue": late.canary.is_overdue,
         },
     }
 

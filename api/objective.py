@@ -118,9 +118,11 @@ class ObjectiveWatch:
         )
         placed = await self._writer.append(topic, 0, scrub_key(replica, incarnation), event)
         LOGGER.warning(
-            "%s: the objective is %s: %.2f %% of the last hour's copies within %g s, %d overdue",
+            "%s: the objective is %s: %.2f %% of the last hour's copies within %g s, %d overdue;"
+            " a canary waits for %.0f s",
             replica, "kept again" if is_kept_now else "missed",
             late.in_time * 100, limits.objective_seconds, late.overdue,
+            late.canary.waiting_seconds,
         )  # fmt: skip
         ends: Mapping[int, int] = {0: placed.offset + 1}
         await self._view.reached(topic, dict(ends), timeout_seconds=_FOLD_SECONDS_MAX)

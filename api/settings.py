@@ -54,6 +54,8 @@ class Limits:
     # What is promised of copies: so much of what is written is on a replica within so long.
     objective_percent: float = 99.9
     objective_seconds: float = 900.0
+    # A canary shows the whole way to each replica; half a dozen small requests to each store.
+    canary_seconds: float = 60.0
     # How long a redaction can be lifted, unless the admin says otherwise: seven days.
     grace_seconds: int = 604_800
     # After a removal a replica is looked at again so much later: longer than a request lives.

@@ -144,3 +144,15 @@ class Holdings:
 
 def _reclaim_pause() -> float:
     return _RECLAIM_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311  jitter
+
+
+class AllHeld:
+    """Claims on several topics at once: a partition is ours when all of them are."""
+
+    def __init__(self, holdings: list[Holdings]) -> None:
+        self._holdings = holdings
+
+    async def await_stamp(self, partition: int) -> int | None:
+        """See intake.Stamps."""
+        stamps = [await holdings.await_stamp(partition) for holdings in self._holdings]
+        return None if None in stamps else stamps[0]

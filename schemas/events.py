@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import get_args
 
 from tidestore.schemas.audit import AuditRecorded
+from tidestore.schemas.canaries import CanaryProved, CanarySent
 from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
 from tidestore.schemas.objectives import ObjectiveChanged
 from tidestore.schemas.ticks import PartitionTicked
@@ -59,6 +60,8 @@ class ChangeType(StrEnum):
     PRESENT_EVERYWHERE = "object.present_everywhere"
     PARKED = "object.parked"
     REDACTED = "object.redacted"
+    REDACTED_EVERYWHERE = "object.redacted_everywhere"
+    LIFTED = "object.lifted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +221,8 @@ class ChangeAnnounced:
     known; a record whose `claim` is older than its partition's newest came from a frozen worker
     and is passed over. `type` is a ChangeType, kept as text: an older reader passes over a type it
     does not know, it need not stop for it. `expected` are the replicas that were enabled when the
-    write was folded.
+    write was folded. `redacted_at_ms` is the moment of the newest decision that hid it, 0 if none
+    ever did; while it is hidden, `is_everywhere` says that it is gone from all that are expected.
     """
 
     id: str
@@ -240,6 +244,8 @@ class ChangeAnnounced:
     request_id: str = ""
     expected: tuple[str, ...] = ()
     copies: tuple[CopyPlace, ...] = ()
+    is_redacted: bool = False
+    redacted_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +380,8 @@ Event = (
     | ReadbackMoved
     | ObjectiveChanged
     | PartitionTicked
+    | CanarySent
+    | CanaryProved
     | AuditRecorded
 )
 

@@ -30,6 +30,7 @@ DELETED: Final = "delete"
 
 CLAIM_PREFIX: Final = "!claim/"
 TICK_PREFIX: Final = "!tick/"
+CANARY_PREFIX: Final = "!canary/"
 ORIGIN_KEY: Final = "!origin"
 
 
@@ -77,6 +78,11 @@ def claim_key(partition: int) -> str:
 def tick_key(partition: int) -> str:
     """The key under which a quiet partition's ticks are compacted: no object can have it."""
     return f"{TICK_PREFIX}{partition}"
+
+
+def canary_key(partition: int) -> str:
+    """The key under which canaries of a partition are compacted: no object can have it."""
+    return f"{CANARY_PREFIX}{partition}"
 
 
 def retry_key(replica: str, incarnation: int, key: str) -> str:

@@ -8,6 +8,11 @@ crash. Same inputs, same announcements, same ids and sequences.
     written ...   + a copy became present   -> present on that replica
                   + a copy was parked       -> parked on that replica
                   + all expected settled    -> present everywhere, once
+                  + ObjectRedacted          -> redacted: hidden, at once
+    redacted      + all expected removed it -> redacted everywhere, once
+                  + ObjectWritten, lifted   -> lifted, then present on each replica anew
+
+What is hidden is named by its key alone: the file's name goes from the feed with it.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from tidestore.schemas.events import (
     ChangeType,
     CopyPlace,
     CopyState,
+    ObjectRedacted,
     ObjectWritten,
 )
 
@@ -59,6 +65,44 @@ def first_announcement(
     )
 
 
+def redacted(last: ChangeAnnounced, event: ObjectRedacted) -> ChangeAnnounced | None:
+    """The announcement that an object is hidden; None when this decision was announced already.
+
+    A decision is known by its moment, which is only compared for being the same: its number counts
+    the decisions on its target, and a key and its whole uuid are two targets.
+    """
+    if last.redacted_at_ms == event.decided_at_ms:
+        return None
+    return replace(
+        last,
+        id=change_id(ChangeType.REDACTED, last.key, number=event.decided_at_ms),
+        type=ChangeType.REDACTED,
+        sequence=last.sequence + 1,
+        replica=None,
+        name=None,
+        reason=event.reason,
+        is_everywhere=False,
+        is_redacted=True,
+        redacted_at_ms=event.decided_at_ms,
+    )
+
+
+def lifted(last: ChangeAnnounced, *, name: str | None) -> ChangeAnnounced:
+    """The announcement that a hidden object may be read again; its copies are told of anew."""
+    return replace(
+        last,
+        id=change_id(ChangeType.LIFTED, last.key, number=last.redacted_at_ms),
+        type=ChangeType.LIFTED,
+        sequence=last.sequence + 1,
+        replica=None,
+        name=name,
+        reason=None,
+        is_everywhere=False,
+        is_redacted=False,
+        copies=(),
+    )
+
+
 def announcements(
     last: ChangeAnnounced, copies: Iterable[KnownCopy], urls: Mapping[str, str]
 ) -> list[ChangeAnnounced]:
@@ -81,19 +125,22 @@ def announcements(
             continue
         if not (copy.state.is_settled or copy.state is CopyState.PARKED):
             continue
+        if last.is_redacted and copy.state is CopyState.PRESENT:
+            continue  # on its way out; when that is lifted it is told of
         place = CopyPlace(
             name, copy.incarnation, copy.state, urls.get(name, ""), copy.changed_at_ms
         )
         others = tuple(other for other in last.copies if other.replica != name)
         places = tuple(sorted((*others, place), key=lambda item: item.replica))
         kind = _TYPES.get(copy.state)
-        if kind is None:  # excluded, redacted: part of the state, and no event of its own yet
+        if kind is None:  # excluded, redacted: part of the state, and no event of its own
             last = replace(last, copies=places)
             continue
         last = _next(last, kind, copy, places)
         found.append(last)
     if is_everywhere(last) and not last.is_everywhere:
-        last = _next(last, ChangeType.PRESENT_EVERYWHERE, None, last.copies)
+        kind = ChangeType.REDACTED_EVERYWHERE if last.is_redacted else ChangeType.PRESENT_EVERYWHERE
+        last = _next(last, kind, None, last.copies)
         found.append(replace(last, is_everywhere=True))
     return found
 
@@ -101,14 +148,18 @@ def announcements(
 def is_everywhere(last: ChangeAnnounced) -> bool:
     """Whether every replica that was expected when the object was written is settled.
 
-    What is redacted anywhere is on its way out: that it was everywhere is not said any more.
+    What is redacted anywhere is on its way out: that it was everywhere is not said any more. Of
+    what is hidden: whether every such replica has removed it.
     """
     states = {place.replica: place.state for place in last.copies}
+    if last.is_redacted:
+        return all(states.get(name) in _GONE for name in last.expected)
     return CopyState.REDACTED not in states.values() and all(
         name in states and states[name].is_settled for name in last.expected
     )
 
 
+_GONE = frozenset({CopyState.REDACTED, CopyState.EXCLUDED})
 _TYPES = {CopyState.PRESENT: ChangeType.PRESENT, CopyState.PARKED: ChangeType.PARKED}
 
 
@@ -120,15 +171,17 @@ def _next(
 ) -> ChangeAnnounced:
     replica = copy.replica if copy is not None else None
     life = copy.incarnation if copy is not None else 0
-    # A copy can be parked more than once; each time is another event.
-    moment = copy.changed_at_ms if copy is not None and kind is ChangeType.PARKED else 0
+    # A copy can be parked more than once; each time is another event. So is each return of an
+    # object whose redaction was lifted.
+    is_parked = copy is not None and kind is ChangeType.PARKED
+    moment = copy.changed_at_ms if copy is not None and is_parked else last.redacted_at_ms
     return replace(
         last,
         id=change_id(kind, last.key, replica or "", life, moment),
         type=kind,
         sequence=last.sequence + 1,
         replica=replica,
-        reason=copy.error if copy is not None and kind is ChangeType.PARKED else None,
+        reason=copy.error if copy is not None and is_parked else None,
         copies=places,
     )
 

@@ -19,19 +19,21 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
+from tidestore.connectors.correlation import correlated
 from tidestore.connectors.directory import Directory, Served, served
-from tidestore.connectors.holdings import Holdings
+from tidestore.connectors.holdings import AllHeld, Holdings
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LONG_LINGER_MS, LogWriter
 from tidestore.connectors.provision import provision
+from tidestore.connectors.traces import span
 from tidestore.connectors.view import View
 from tidestore.schemas.events import ChangeAnnounced, ObjectRedacted, ObjectWritten
-from tidestore.schemas.manifests import read_file_manifest
-from tidestore.schemas.objects import Kind, MalformedError, find_key_parts
+from tidestore.schemas.objects import find_key_parts
 from tidestore.schemas.topics import partition_of
-from tidestore.streams.announce import announcements, first_announcement
+from tidestore.streams.announce import announcements, first_announcement, lifted, redacted
 from tidestore.streams.app import LONG_GATHER_SECONDS
 from tidestore.streams.feeds_view import FeedsFold, FeedsQueries, Touched
+from tidestore.streams.hidden import Lifts, name_of
 from tidestore.streams.intake import Intake
 from tidestore.streams.member import Assignee, GroupMember
 from tidestore.streams.settings import FeedsSettings
@@ -54,6 +56,7 @@ class Announcer:
         view: View,
         holdings: dict[str, Holdings],
         replicas: Mapping[str, Served],
+        lifts: Lifts,
     ) -> None:
         self._settings = settings
         # The replicas that are enabled now: kept up to date by the worker.
@@ -61,6 +64,7 @@ class Announcer:
         self._writer = writer
         self._view = view
         self._queries = FeedsQueries(view)
+        self._lifts = lifts
         self._holdings = holdings
         self._busy: dict[str, asyncio.Future[None]] = {}
         # The last announcements that were confirmed: topic, partition, offset, record.
@@ -70,16 +74,41 @@ class Announcer:
     async def handle(self, event: ObjectWritten | ObjectRedacted, log_offset: int) -> None:
         """Announce a record of the log, and what its copies owe by now."""
         if isinstance(event, ObjectRedacted):
+            await self._handle_redacted(event)
             return
 
         def changes() -> list[ChangeAnnounced]:
             last, owed = self._last(event.key), []
+            if last is not None and last.is_redacted and self._lifts.is_lifted(event.key):
+                last = lifted(last, name=name_of(event))
+                owed.append(last)
             if last is None:
-                expected = tuple(self._replicas)
-                name = _name_of(event)
-                last = first_announcement(event, log_offset, name=name, expected=expected)
+                last = first_announcement(
+                    event, log_offset, name=name_of(event), expected=tuple(self._replicas)
+                )
                 owed.append(last)
             return [*owed, *self._owed(last)]
+
+        async with self._alone(event.key):
+            last = self._last(event.key)
+            if last is not None and last.is_redacted:
+                # Of a lift, or of a gateway that was frozen: `redactions` says which.
+                await self._lifts.read()
+            await self._say(event.key, changes)
+
+    async def _handle_redacted(self, event: ObjectRedacted) -> None:
+        """Announce that an object is hidden: when it is, not when the last replica is done.
+
+        Of what was never announced there is nothing to take back. Killed before: the log's record
+        is read again.
+        """
+
+        def changes() -> list[ChangeAnnounced]:
+            last = self._last(event.key)
+            if last is None:
+                return []
+            hidden = redacted(last, event)
+            return [*([hidden] if hidden else []), *self._owed(hidden or last)]
 
         async with self._alone(event.key):
             await self._say(event.key, changes)
@@ -192,7 +221,11 @@ class Announcer:
             now_ms = int(time.time() * 1000)
             stamped = [replace(change, claim=stamp, announced_at_ms=now_ms) for change in changes]
             try:
-                placed = await self._writer.append_row(topic, partition, key, stamped)
+                with (
+                    correlated(stamped[-1].request_id),
+                    span("announce", key=key, event=stamped[-1].type, changes=len(stamped)),
+                ):
+                    placed = await self._writer.append_row(topic, partition, key, stamped)
             except LogError as error:
                 LOGGER.warning("cannot announce %s yet: %s", key, error)
                 await asyncio.sleep(_RECORD_PAUSE_SECONDS)
@@ -220,18 +253,6 @@ class Announcer:
         finally:
             del self._busy[key]
             done.set_result(None)
-
-
-class AllHeld:
-    """Claims on every feed topic at once: a partition is ours when all of them are."""
-
-    def __init__(self, holdings: list[Holdings]) -> None:
-        self._holdings = holdings
-
-    async def await_stamp(self, partition: int) -> int | None:
-        """See intake.Stamps."""
-        stamps = [await holdings.await_stamp(partition) for holdings in self._holdings]
-        return None if None in stamps else stamps[0]
 
 
 class FeedsWorker:
@@ -281,15 +302,13 @@ class FeedsWorker:
             held = Holdings(writer, view, topic, worker, self._held)
             self._stack.push_async_callback(held.close)
             self._holdings[topic] = held
-        self._announcer = Announcer(settings, writer, view, self._holdings, self._replicas)
+        lifts = Lifts(view, writer, topics.redactions)
+        self._announcer = Announcer(settings, writer, view, self._holdings, self._replicas, lifts)
+        await lifts.read()
         intake = Intake(
-            self._announcer,
-            AllHeld(list(self._holdings.values())),
-            writer,
-            poison_topic=None,
-            name=self._name,
-            seek=self._seek,
-        )
+            self._announcer, AllHeld(list(self._holdings.values())), writer,
+            poison_topic=None, name=self._name, seek=self._seek,
+        )  # fmt: skip
         assignees: list[Assignee] = list(self._holdings.values())
         self._member = GroupMember(
             f"{topics.prefix}feeds",
@@ -338,6 +357,7 @@ class FeedsWorker:
     def _followed(self) -> list[str]:
         topics = self._settings.topics
         return [
+            topics.redactions,
             *(topics.changes(dataset) for dataset in self._settings.datasets),
             *(topics.copies(item.name, item.incarnation) for item in self._replicas.values()),
         ]
@@ -368,13 +388,3 @@ def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[T], None], value: T) 
     """Called in the view's thread; the loop may be closing."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(call, value)
-
-
-def _name_of(event: ObjectWritten) -> str | None:
-    parts = find_key_parts(event.key)
-    if parts is None or parts.kind is not Kind.FILE or event.data is None:
-        return None
-    try:
-        return read_file_manifest(event.data).name
-    except MalformedError:
-        return None

@@ -1,8 +1,9 @@
 """What the feeds worker knows: what was announced, what is so, and what is therefore owed.
 
-Folded from `changes.*` (its own past words) and all `copies.*`. A row of `owed` is made when a copy
-is folded and goes when an announcement that shows it is folded, so that a worker that died between
-the two finds at once what its predecessor still owed, without looking at everything.
+Folded from `changes.*` (its own past words), all `copies.*` and `redactions`. A row of `owed` is
+made when a copy is folded and goes when an announcement that shows it is folded, so that a worker
+that died between the two finds at once what its predecessor still owed, without looking at
+everything.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from tidestore.schemas.events import (
     CopyChanged,
     CopyState,
     PartitionClaimed,
+    RedactionDecided,
+    RedactionLifted,
 )
 from tidestore.schemas.topics import Topics
 from tidestore.streams.announce import KnownCopy, is_everywhere
+from tidestore.streams.decisions import fold_decision
 
 # partition, key
 Touched = tuple[int, str]
@@ -35,7 +39,7 @@ _ANNOUNCED_STATES: Final = frozenset(
 class FeedsFold:
     """Makes the feeds worker's tables."""
 
-    version = 3
+    version = 4
 
     def __init__(
         self,
@@ -70,6 +74,10 @@ class FeedsFold:
             "CREATE TABLE claims (topic TEXT, partition INTEGER, offset INTEGER,"
             " PRIMARY KEY (topic, partition)) WITHOUT ROWID"
         )
+        db.execute(
+            "CREATE TABLE redactions (target TEXT PRIMARY KEY, number INTEGER, reason TEXT,"
+            " purge_after_ms INTEGER, is_lifted INTEGER) WITHOUT ROWID"
+        )
         create_overruled(db)
 
     def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
@@ -91,6 +99,8 @@ class FeedsFold:
             elif isinstance(event, CopyChanged):
                 if event.claim >= claims.get(place, 0):
                     self._fold_copy(db, record.partition, event)
+            elif isinstance(event, (RedactionDecided, RedactionLifted)):
+                fold_decision(db, event)
             elif isinstance(event, ChangeAnnounced):
                 if event.claim >= claims.get(place, 0):
                     keys.said(*place, event.key)
@@ -125,7 +135,13 @@ class FeedsFold:
             self._on_late(self._late)
 
     def _fold_copy(self, db: sqlite3.Connection, partition: int, event: CopyChanged) -> None:
-        if event.state not in _ANNOUNCED_STATES:
+        if event.state is CopyState.PENDING:
+            # Coming back: what it said of being gone holds no more.
+            db.execute(
+                "UPDATE copies SET state = ? WHERE key = ? AND replica = ? AND state = 'redacted'",
+                (event.state, event.key, event.replica),
+            )
+        if event.state not in _ANNOUNCED_STATES and event.state is not CopyState.REDACTING:
             return
         db.execute(
             "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?, ?, ?)",
@@ -138,6 +154,13 @@ class FeedsFold:
                 event.error,
             ),
         )
+        if event.state is CopyState.REDACTING:
+            # Neither here nor gone, so that it is not taken for present until it is.
+            db.execute(
+                "DELETE FROM owed WHERE partition = ? AND key = ? AND replica = ?",
+                (partition, event.key, event.replica),
+            )
+            return
         db.execute(
             "INSERT OR IGNORE INTO owed VALUES (?, ?, ?)", (partition, event.key, event.replica)
         )
@@ -179,7 +202,7 @@ class FeedsQueries:
         return found if isinstance(found, ChangeAnnounced) else None
 
     def copies(self, key: str) -> list[KnownCopy]:
-        """The copies of a key that are settled or parked."""
+        """The copies of a key that are settled, parked, or on their way out."""
         rows = self._view.query("SELECT * FROM copies WHERE key = ?", (key,))
         return [
             KnownCopy(

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
+from tidestore.schemas.canaries import CanarySent
 from tidestore.schemas.codec import PoisonedRecordError, UnknownSchemaError, decode
 from tidestore.schemas.events import ObjectRedacted, ObjectWritten, RecordPoisoned
 from tidestore.schemas.ticks import PartitionTicked
@@ -101,6 +102,7 @@ class Intake:
         poison_topic: str | None,
         name: str,
         seek: Callable[[int, int], Awaitable[None]],
+        on_canary: Callable[[CanarySent], None] | None = None,
     ) -> None:
         self._desk = desk
         self._stamps = stamps
@@ -108,6 +110,7 @@ class Intake:
         self._poison_topic = poison_topic
         self._name = name
         self._seek = seek
+        self._on_canary = on_canary
         self._marks: dict[int, LowWater] = {}
         self._stopped: dict[int, _Stopped] = {}
         self._open: dict[asyncio.Task[None], _Open] = {}
@@ -130,11 +133,14 @@ class Intake:
             return  # read again: after a seek, or by the partition's owner
         mark = self._marks.setdefault(partition, LowWater())
         event: ObjectWritten | ObjectRedacted | None = None
+        canary: CanarySent | None = None
         reason = ""
         try:
             found = decode(value)
             if isinstance(found, (ObjectWritten, ObjectRedacted)):
                 event = found
+            elif isinstance(found, CanarySent):
+                canary = found
             elif not isinstance(found, PartitionTicked):
                 reason = f"holds {type(found).__name__}, which does not belong there"
         except PoisonedRecordError as error:
@@ -147,8 +153,10 @@ class Intake:
             return
         if not mark.receive(offset):
             return
-        if event is None and not reason:  # it says nothing (connectors/heartbeat.py)
+        if event is None and not reason:  # no object is meant (connectors/heartbeat.py, canary.py)
             mark.finish(offset)
+            if canary is not None and self._on_canary is not None:
+                self._on_canary(canary)
             return
         await self._places.acquire()
         work = (

@@ -31,6 +31,7 @@ from tidestore.schemas.objects import MalformedError
 from tidestore.schemas.topics import partition_of
 from tidestore.streams.app import GATHER_SECONDS, LONG_GATHER_SECONDS
 from tidestore.streams.asking import Asking
+from tidestore.streams.canary import Canaries
 from tidestore.streams.carried import Carried
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
 from tidestore.streams.findings_view import FindingsQueries
@@ -116,6 +117,7 @@ class ReplicateWorker:
             poison_topic=topics.poison,
             name=self._name,
             seek=self._seek,
+            on_canary=self._make_canaries(target, writer).take,
         )
         self._start_background(view, target, sources, mover, known, writer)
         self._member = GroupMember(
@@ -172,6 +174,11 @@ class ReplicateWorker:
                 task.cancel()
             await asyncio.gather(*self._background, return_exceptions=True)
         await self._stack.aclose()
+
+    def _make_canaries(self, target: ObjectStore, writer: LogWriter) -> Canaries:
+        canaries = Canaries(self._identity, target, writer, self._holdings)
+        self._stack.push_async_callback(canaries.close)
+        return canaries
 
     def _carried(self) -> Carried:
         topics = self._settings.topics

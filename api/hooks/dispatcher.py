@@ -97,6 +97,10 @@ class Dispatcher:
         await self._holdings.close()
         await self._view.stop()
 
+    def holds(self, partition: int) -> bool:
+        """Whether this gateway has the claim on a partition of the cursors."""
+        return self._holdings.stamp(partition) is not None
+
     def progress_of(self, hook_id: str) -> list[CursorMoved]:
         """How far a hook has come on each partition, whichever gateway rings it."""
         return find_cursors(self._view, hook_id)

@@ -34,7 +34,13 @@ def _types_told(change: ChangeAnnounced) -> set[str]:
         told.add(ChangeType.PRESENT)
     if CopyState.PARKED in states:
         told.add(ChangeType.PARKED)
-    if change.is_everywhere:
+    if change.redacted_at_ms:
+        told.add(ChangeType.REDACTED)
+        if not change.is_redacted:
+            told.add(ChangeType.LIFTED)
+    if change.is_everywhere and change.is_redacted:
+        told.add(ChangeType.REDACTED_EVERYWHERE)
+    elif change.is_everywhere:
         told.add(ChangeType.PRESENT_EVERYWHERE)
     return told
 
@@ -75,6 +81,8 @@ def render(
         data["kind"], data["dataset"] = parts.kind.value, parts.dataset
         if parts.uuid:
             data["uuid"], data["version"] = parts.uuid, parts.version
+    if change.redacted_at_ms:
+        data["is_redacted"], data["redacted_at_ms"] = change.is_redacted, change.redacted_at_ms
     if is_summary:
         data["summary"] = True
     for name in ("replica", "name", "reason"):

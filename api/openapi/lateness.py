@@ -38,4 +38,14 @@ def lateness_members() -> Json:
             None,
             "What is promised of copies, and how far it is kept.",
         ),
+        "canary": record(
+            {
+                "sent_at_ms": {"type": ["integer", "null"]},
+                "lag_seconds": {"type": ["number", "null"]},
+                "waiting_seconds": seconds,
+                "is_overdue": {"type": "boolean"},
+            },
+            None,
+            "A probe of the whole way: the newest that was proved, and how long the next waits.",
+        ),
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from tidestore.schemas.audit import AuditRecorded
+from tidestore.schemas.canaries import CanaryProved, CanarySent
 from tidestore.schemas.events import (
     ChangeAnnounced,
     CopyChanged,
@@ -189,6 +190,26 @@ SAMPLES: Final[dict[str, Event]] = {
             CopyPlace("gcp", 5, CopyState.REDACTING, "gs://other/key", _MS + 11),
         ),
     ),
+    "change_announced.v2": ChangeAnnounced(
+        id="chg_fedcba9876543210fedcba9876543210",
+        type="object.redacted",
+        key=_FILE,
+        sequence=9,
+        size=271,
+        sha256=_SHA256,
+        content_type="application/json",
+        log_offset=70_001,
+        claim=13,
+        written_at_ms=_MS,
+        announced_at_ms=_MS + 90,
+        origin="aws",
+        reason="consent withdrawn",
+        request_id="req-4",
+        expected=("aws", "gcp"),
+        copies=(CopyPlace("aws", 1, CopyState.REDACTED, "s3://bucket/key", _MS + 91),),
+        is_redacted=True,
+        redacted_at_ms=_MS + 89,
+    ),
     "hook_saved.v1": HookSaved(
         hook_id="hook_1",
         url="https://example.org/in",
@@ -317,6 +338,15 @@ SAMPLES: Final[dict[str, Event]] = {
     ),
     "partition_ticked.v1": PartitionTicked(
         partition=3, ticked_by="gateway-é", ticked_at_ms=_MS + 40
+    ),
+    "canary_sent.v1": CanarySent(partition=11, sent_at_ms=_MS + 50, sent_by="gateway-ü"),
+    "canary_proved.v1": CanaryProved(
+        partition=4,
+        replica="onprem",
+        incarnation=3,
+        claim=70_000,
+        sent_at_ms=_MS + 51,
+        proved_at_ms=_MS + 52,
     ),
     "objective_changed.v1": ObjectiveChanged(
         replica="onprem",

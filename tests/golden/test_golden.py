@@ -98,11 +98,12 @@ def test_plain_fastavro_reads_golden_bytes_with_the_schema_file_alone(name: str)
 
 def test_a_sample_shows_a_shift() -> None:
     """Goal: golden bytes prove something. Method: no sample holds one value in two fields."""
+    plain = {"", True, False}  # also what a field has that was added later
     for name, sample in SAMPLES.items():
         values = [
             value
             for field in type(sample).__dataclass_fields__
-            if isinstance(value := getattr(sample, field), (str, int)) and value not in {"", True}
+            if isinstance(value := getattr(sample, field), (str, int)) and value not in plain
         ]
         assert len(values) == len(set(values)), name
 

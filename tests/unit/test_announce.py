@@ -6,13 +6,15 @@ from dataclasses import replace
 
 from tests.unit.made import written
 
-from tidestore.schemas.events import ChangeAnnounced, ChangeType, CopyState
+from tidestore.schemas.events import ChangeAnnounced, ChangeType, CopyState, ObjectRedacted
 from tidestore.streams.announce import (
     KnownCopy,
     announcements,
     change_id,
     first_announcement,
     is_everywhere,
+    lifted,
+    redacted,
 )
 
 _EXPECTED = ("aws", "gcp", "onprem")
@@ -116,6 +118,58 @@ def test_what_is_redacted_is_announced_nowhere_as_being_everywhere() -> None:
     assert ChangeType.PRESENT_EVERYWHERE not in [change.type for change in _all(going)]
     gone = [_copy(name, CopyState.REDACTED) for name in _EXPECTED]
     assert _all(gone) == []
+
+
+def _hidden(last: ChangeAnnounced, moment: int) -> ChangeAnnounced:
+    found = redacted(last, ObjectRedacted(last.key, 1, "consent withdrawn", "admin", moment))
+    assert found is not None
+    return found
+
+
+def test_what_is_hidden_is_announced_once_without_its_name() -> None:
+    """Goal: `object.redacted` at once, with the reason. Method: a record of the log, and again."""
+    copies = [_copy("onprem", CopyState.PRESENT), _copy("gcp", CopyState.PRESENT)]
+    last = _all(copies)[-1]
+    hidden = _hidden(last, 70)
+    assert (hidden.type, hidden.reason, hidden.name) == (
+        ChangeType.REDACTED, "consent withdrawn", None,
+    )  # fmt: skip
+    assert (hidden.is_redacted, hidden.is_everywhere, hidden.sequence) == (True, False, 6)
+    assert redacted(hidden, ObjectRedacted(last.key, 2, "other", "admin", 70)) is None
+    assert _hidden(hidden, 60).id != hidden.id, "another decision, whichever clock made it"
+    late = [*copies, _copy("aws", CopyState.PRESENT, life=2)]
+    assert announcements(hidden, late, _URLS) == [], "what is on its way out is not present"
+
+
+def test_removed_everywhere_is_said_once_when_the_last_receipt_is_there() -> None:
+    """Goal: who watches learns when it is done. Method: receipts one by one, then all again."""
+    hidden = _hidden(_all([_copy("onprem", CopyState.PRESENT)])[-1], 70)
+    gone = [_copy(name, CopyState.REDACTED) for name in _EXPECTED]
+    for number in (1, 2):
+        assert announcements(hidden, gone[:number], _URLS) == []
+    (done,) = announcements(hidden, gone, _URLS)
+    assert (done.type, done.is_everywhere) == (ChangeType.REDACTED_EVERYWHERE, True)
+    assert [place.state for place in done.copies] == [CopyState.REDACTED] * 3
+    assert announcements(done, gone, _URLS) == []
+    (parked,) = announcements(hidden, [_copy("gcp", CopyState.PARKED)], _URLS)
+    assert parked.type == ChangeType.PARKED, "a removal that a person must look at"
+
+
+def test_what_is_lifted_comes_back_with_ids_of_its_own() -> None:
+    """Goal: a receiver that keeps ids hears of the return. Method: all of it before and after."""
+    here = [_copy(name, CopyState.PRESENT) for name in _EXPECTED]
+    before = _all(here)
+    hidden = _hidden(before[-1], 70)
+    back = lifted(hidden, name="a.txt")
+    assert (back.type, back.name, back.is_redacted) == (ChangeType.LIFTED, "a.txt", False)
+    assert back.reason is None
+    gone = [_copy("aws", CopyState.REDACTED), _copy("gcp", CopyState.PENDING)]
+    assert announcements(back, gone, _URLS) == [], "nothing is there yet"
+    after = announcements(back, here, _URLS)
+    assert [change.type for change in after] == [change.type for change in before]
+    assert not {change.id for change in after} & {change.id for change in before}
+    again = lifted(_hidden(after[-1], 90), name="a.txt")
+    assert again.id != back.id, "hidden and lifted a second time"
 
 
 def test_everywhere_is_said_once() -> None:

@@ -25,6 +25,8 @@ def test_types_of_changes_are_what_hooks_subscribe_to() -> None:
         "object.present_everywhere",
         "object.parked",
         "object.redacted",
+        "object.redacted_everywhere",
+        "object.lifted",
     }
 
 

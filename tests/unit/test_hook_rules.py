@@ -112,6 +112,10 @@ def test_a_summary_is_for_whoever_asked_for_anything_it_stands_for() -> None:
     assert matches(hooks[ChangeType.PRESENT_EVERYWHERE], everywhere, is_summary=True)
     parked = replace(last, copies=(replace(place, state=CopyState.PARKED),))
     assert matches(hooks[ChangeType.PARKED], parked, is_summary=True)
+    hidden = replace(last, is_redacted=True, redacted_at_ms=7)
+    assert matches(hooks[ChangeType.REDACTED], hidden, is_summary=True)
+    assert not matches(hooks[ChangeType.LIFTED], hidden, is_summary=True)
+    assert matches(hooks[ChangeType.LIFTED], replace(hidden, is_redacted=False), is_summary=True)
     assert not matches(replace(_HOOK, dataset="other"), last, is_summary=True)
     assert json.loads(render(last, 1, 5, is_summary=True))["data"]["summary"] is True
     assert "summary" not in json.loads(render(last, 1, 5))["data"]

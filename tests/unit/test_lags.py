@@ -15,7 +15,14 @@ from tidestore.api.index import IndexFold
 from tidestore.api.lag_tables import BOUNDS_MS, MINUTE_MS, bucket_of, size_class_of
 from tidestore.api.lags import Lags, is_kept, quantile
 from tidestore.connectors.view import Folded
-from tidestore.schemas.events import CopyChanged, CopyState, Event, ReplicaRegistered
+from tidestore.schemas.canaries import CanaryProved, CanarySent
+from tidestore.schemas.events import (
+    CopyChanged,
+    CopyState,
+    Event,
+    PartitionClaimed,
+    ReplicaRegistered,
+)
 
 TOPICS = {"copies.onprem.1": "onprem"}
 NOW_MS = int(time.time() * 1000)
@@ -39,9 +46,14 @@ class Index:
         """Fold events in one batch."""
         self.fold.fold(self.db, [_folded(n, event) for n, event in enumerate(events)])
 
+    def take_claim(self, offset: int) -> None:
+        """Fold a claim on the partition that all records here are of."""
+        claim = PartitionClaimed("onprem-1/2", 0, NOW_MS)
+        self.fold.fold(self.db, [Folded("copies.onprem.1", 0, offset, "!claim/0", claim, 0)])
+
 
 def _folded(offset: int, event: Event) -> Folded:
-    topic = "copies.onprem.1" if isinstance(event, CopyChanged) else "log"
+    topic = "copies.onprem.1" if isinstance(event, (CopyChanged, CanaryProved)) else "log"
     return Folded(topic, 0, offset, getattr(event, "key", ""), event, 0)
 
 
@@ -94,6 +106,44 @@ def test_quantiles_are_of_what_arrived_lately_by_size() -> None:
     assert found["large"][0.5] > 30
     index.take(*[_present(300 + n, 4_000, size=100) for n in range(10)])
     assert index.lags.of("onprem", NOW_MS).quantiles["small"][0.99] > 3
+
+
+def test_a_canary_waits_from_the_first_one_after_the_last_that_was_proved() -> None:
+    """Goal: a broken edge is known in time. Method: canaries sent, proved late, lost; two claims.
+
+    One that was lost is made good by a newer one; what was sent before the replica was there is
+    nothing that it owes.
+    """
+    index, minute = Index(), 60_000
+
+    def sent(age_ms: int) -> CanarySent:
+        return CanarySent(0, NOW_MS - age_ms, "0")
+
+    def proved(age_ms: int, claim: int = 7) -> CanaryProved:
+        return CanaryProved(0, "onprem", 1, claim, NOW_MS - age_ms, NOW_MS - age_ms + 250)
+
+    def state() -> tuple[float | None, float, bool]:
+        found = index.lags.of("onprem", NOW_MS, 15 * minute)
+        assert is_kept(found, 99.9) is not found.canary.is_overdue
+        return (
+            found.canary.lag_seconds, found.canary.waiting_seconds / 60, found.canary.is_overdue,
+        )  # fmt: skip
+
+    assert state() == (None, 0.0, False), "none was sent"
+    index.take(sent(30 * minute))
+    index.take(ReplicaRegistered("onprem", 1, "file:///x", NOW_MS - 29 * minute))
+    assert state() == (None, 0.0, False), "it was not there yet"
+    index.take(*(sent(age * minute) for age in (20, 18, 10)))
+    assert state() == (None, 20.0, True)
+    index.take(proved(18 * minute))
+    assert state() == (0.25, 10.0, False)
+    index.take(proved(20 * minute))
+    assert state() == (0.25, 10.0, False), "an older one, folded later"
+    index.take_claim(offset=9)
+    index.take(proved(10 * minute))
+    assert state() == (0.25, 10.0, False), "of a worker that had lost the partition"
+    index.take(proved(10 * minute, claim=9))
+    assert state() == (0.25, 0.0, False)
 
 
 def test_backfill_has_no_lag() -> None:

@@ -121,8 +121,14 @@ def _replicas(document: dict[str, Any]) -> Table:
         )
     # Below, and only while something is to be told: the table must fit 80 columns.
     behind = [item for item in document["replicas"] if item["progress"]["is_backfill"]]
-    if behind:
-        table.caption = "\n".join(f"{item['name']}: {progress_of(item)}" for item in behind)
+    lines = [f"{item['name']}: {progress_of(item)}" for item in behind]
+    for item in document["replicas"]:
+        canary = item.get("canary") or {}
+        if canary.get("is_overdue"):
+            waiting = age_words(int(canary["waiting_seconds"] * 1000))
+            lines.append(f"{item['name']}: no canary comes through, for {waiting}")
+    if lines:
+        table.caption = "\n".join(lines)
         table.caption_justify = "left"
     return table
 
