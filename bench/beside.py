@@ -11,26 +11,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
-import os
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from subprocess import SubprocessError
 from types import FrameType
 from typing import Any, Final, NoReturn
 
+from bench.bursts import MIB, WARM_UP, Load, LoadError, burst, idle, make_items, one_by_one, put
 from bench.figures import percentile, spread
 from bench.ground import ROOT, Ground, GroundError, find_tools
-from bench.loads import MIB, WARM_UP, LoadError, burst, idle, one_by_one
 from bench.meters import Meter, commit, machine
-from bench.sides import KEY_PREFIX, Ours
+from bench.sides import Ours
 from bench.wire import Connection, WireError
 
 _GIB: Final = 1024 * MIB
@@ -46,10 +43,8 @@ class Large:
 
     def __init__(self, side: Ours, size: int, count: int) -> None:
         self._side = side
-        self._block = os.urandom(MIB)
         self._size = size
         self.keys: list[str] = []
-        self.acked = 0
         self.failure = ""
         self._count = count
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -58,25 +53,13 @@ class Large:
         """Begin."""
         self._thread.start()
 
-    def _chunks(self, number: int) -> Iterator[bytes]:
-        yield number.to_bytes(8, "big") + self._block[8:]
-        for _ in range(1, self._size // MIB):
-            yield self._block
-
     def _run(self) -> None:
         try:
             with contextlib.closing(Connection(self._side.port)) as writer:
-                for number in range(self._count):
-                    digest = hashlib.sha256()
-                    for chunk in self._chunks(number):
-                        digest.update(chunk)
-                    sha256 = digest.hexdigest()
-                    head = self._side.put_head(sha256, self._size)
-                    answer = writer.ask(head, self._chunks(number))
-                    if answer.status not in {200, 201}:
-                        raise LoadError(f"large: {answer.status} {answer.body[:300]!r}")
-                    self.keys.append(KEY_PREFIX + sha256)
-                    self.acked += 1
+                for _ in range(self._count):
+                    (item,) = make_items(self._side, Load("large", self._size, 1, 1))
+                    put(writer, item)
+                    self.keys.append(item.key)
         except (LoadError, WireError, OSError) as error:
             self.failure = f"{type(error).__name__}: {error}"
 
@@ -94,7 +77,7 @@ class Large:
 
 def measure(ground: Ground, options: argparse.Namespace) -> dict[str, Any]:
     """Both parts, on one store."""
-    side = Ours(ground)
+    side = Ours(ground, "beside")
     side.start(1)
     meter = Meter(side.pids())
     try:
@@ -124,7 +107,7 @@ def _beside(side: Ours, large: Large) -> tuple[list[float], float]:
     lags: list[float] = []
     begun = time.monotonic()
     with contextlib.closing(Connection(side.target.port)) as reader:
-        while not large.acked:  # until then nothing is copied, only written
+        while not large.keys:  # until then nothing is copied, only written
             large.left(reader)
             time.sleep(_LOOK_SECONDS)
         while True:
