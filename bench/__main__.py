@@ -146,7 +146,8 @@ class _Runner:
         rounds: list[Round] = []
         self.figures |= dict.fromkeys(load.names)
         for number in range(1, min(self._options.rounds, load.rounds_max) + 1):
-            seconds = min(load.budget(is_quick=quick), self._left())
+            patience = self._options.patience
+            seconds = min(patience * load.budget(is_quick=quick), self._left())
             if seconds < _SECONDS_MIN:
                 self._note(load.name, LoadError("no time was left for it; see --seconds"))
                 break
@@ -181,9 +182,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round, within ten minutes")
     parser.add_argument("--rounds", type=int, help="rounds of each side (5; quick: 1)")
     parser.add_argument("--loads", help=f"of {', '.join(_NAMES)}; all by default")
-    parser.add_argument("--idle", type=int, default=200, help="objects of the idle measurement")
+    parser.add_argument(
+        "--idle", type=int, help="objects of the idle measurement (200; quick: 100)"
+    )
     parser.add_argument("--large-gib", type=float, help="the large object (5; quick: 1); 0: none")
     parser.add_argument("--seconds", type=float, help="end after this long (quick: 585)")
+    parser.add_argument(
+        "--patience", type=float, default=1.0, help="times each load's own limit: a busy machine"
+    )
     parser.add_argument("--folder", type=Path, help="where the data lies meanwhile")
     parser.add_argument("--out", type=Path, help="where the result goes (bench/results/DATE.json)")
     parser.add_argument("--keep", action="store_true", help="keep data and logs")
@@ -192,6 +198,8 @@ def _options() -> argparse.Namespace:
     options.seconds = options.seconds or (_QUICK_SECONDS if options.quick else _SECONDS)
     if options.large_gib is None:
         options.large_gib = 1.0 if options.quick else 5.0
+    if options.idle is None:
+        options.idle = 100 if options.quick else 200
     chosen = set(options.loads.split(",") if options.loads else _NAMES)
     if unknown := chosen - set(_NAMES):
         parser.error(f"no such load: {', '.join(sorted(unknown))}")

@@ -129,13 +129,14 @@ class Ground:
         self._children[name] = child
         return child
 
-    def end(self, name: str) -> None:
-        """End a process that was spawned; harmless when there is none."""
-        child = self._children.pop(name, None)
-        if child is not None:
+    def end(self, *names: str) -> None:
+        """End processes that were spawned, side by side; harmless when there are none."""
+        children = [child for name in names if (child := self._children.pop(name, None))]
+        for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGCONT)  # one that stands still would not end
             child.ask_to_end()
+        for child in children:
             child.wait_ended()
 
     def kill(self, name: str) -> None:

@@ -186,9 +186,8 @@ class Ours:
         return is_ready(f"http://127.0.0.1:{self.port}/readyz")
 
     def stop(self) -> None:
-        """End the round's processes, the gateway first."""
-        for name in self._names:
-            self._ground.end(name)
+        """End the round's processes."""
+        self._ground.end(*self._names)
         self._names.clear()
 
     def forget(self) -> None:

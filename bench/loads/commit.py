@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from bench.bursts import LoadError
 from bench.loads.stage import Figures, Measure, Round, Stage, median
+from bench.meters import Meter
 from bench.records import VERSION
 from bench.sides import Ours
 from bench.wire import Connection, WireError
@@ -38,12 +39,19 @@ def _play(stage: Stage) -> Round:
         files = _write_files(side)
         written = time.monotonic()
         _await_present(side, files[-1])
-        seconds = [_commit(side, files) for _ in range(_COMMITS)]
+        meter = Meter(side.pids())
+        try:
+            before = meter.cpu()["gateway"]
+            seconds = [_commit(side, files) for _ in range(_COMMITS)]
+            cpu = (meter.cpu()["gateway"] - before) / _COMMITS
+        finally:
+            meter.stop()
     found: Round = {
         "files": FILES,
         "write_s": round(written - begun, 2),
         "commits_s": [round(item, 3) for item in seconds],
         "commit_s": round(statistics.median(seconds), 3),
+        "gateway_cpu_s": round(cpu, 3),
     }
     stage.say(str(found))
     return found

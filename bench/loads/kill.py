@@ -24,7 +24,7 @@ from bench.sides import Ours, Peer, Side
 _FIRST_SECONDS: Final = 60.0
 _OURS_SECONDS: Final = 60.0
 _PEER_SECONDS: Final = 90.0
-_PEER_QUICK_SECONDS: Final = 35.0
+_PEER_QUICK_SECONDS: Final = 30.0
 _WORKER: Final = "worker-target"
 
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from bench.bursts import LoadError
 from bench.loads.stage import Figures, Measure, Round, Stage, median
+from bench.meters import Meter
 from bench.records import VERSION, Loader, Made, bundles
 from bench.sides import PARTITIONS, Ours
 from bench.wire import Connection
@@ -32,11 +33,18 @@ def _play(stage: Stage) -> Round:
         made = list(bundles(BUNDLES))
         Loader(stage.ground.bootstrap, f"{side.mark}.", PARTITIONS).write(made, is_copied=True)
         await_folded(side, made, _FOLD_SECONDS)
-        seconds = [_list(side) for _ in range(_LISTINGS)]
+        meter = Meter(side.pids())
+        try:
+            before = meter.cpu()["gateway"]
+            seconds = [_list(side) for _ in range(_LISTINGS)]
+            cpu = (meter.cpu()["gateway"] - before) / _LISTINGS
+        finally:
+            meter.stop()
     found: Round = {
         "bundles": BUNDLES,
         "listings_s": [round(item, 3) for item in seconds],
         "list_s": round(statistics.median(seconds), 3),
+        "gateway_cpu_s": round(cpu, 3),
     }
     stage.say(str(found))
     return found

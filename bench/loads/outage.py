@@ -26,7 +26,7 @@ HUNDRED: Final = Load("hundred", 4 * 1024, 100, 1)
 _FIRST_SECONDS: Final = 60.0
 _OURS_SECONDS: Final = 60.0
 _PEER_SECONDS: Final = 120.0
-_PEER_QUICK_SECONDS: Final = 35.0
+_PEER_QUICK_SECONDS: Final = 30.0
 
 
 def _play(stage: Stage) -> Round:
