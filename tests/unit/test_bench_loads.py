@@ -9,7 +9,7 @@ import pytest
 from bench.aims import AIMS
 from bench.figures import last_line, summarise
 from bench.loads import ALL
-from bench.loads.growth import GROWTH
+from bench.loads.growth import GROWTH, expected_seconds
 from bench.loads.outage import OUTAGE
 from bench.loads.rclone import RCLONE
 from bench.loads.two import TWO
@@ -96,6 +96,10 @@ def test_growth_is_told_from_the_smallest_log_to_the_greatest() -> None:
     assert figures["growth_events_max"] == 1_000_000
     assert figures["growth_times"] == 1_000
     assert figures["growth_lookup_ms"] == 2.0
+    # Starts cost the same at each size; ten times the records cost ten times what grew.
+    assert expected_seconds([], 1_000) == 0.0
+    assert expected_seconds([(1_000, 20.0)], 10_000) == 40.0
+    assert 50 <= expected_seconds([(1_000, 20.0), (10_000, 23.0)], 100_000) <= 80
 
 
 def test_the_picture_shows_each_figure_and_how_cost_grows() -> None:
