@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from tidestore.api import status
 from tidestore.api.auth import Authenticator
 from tidestore.api.canary import CanarySender
+from tidestore.api.changes import FEED_DESK, FeedDesk
 from tidestore.api.context import (
     GATEWAY,
     REQUEST_ID_HEADER,
@@ -32,6 +33,7 @@ from tidestore.api.objective import ObjectiveWatch
 from tidestore.api.openapi import openapi_document
 from tidestore.api.openapi.routes import OPENAPI
 from tidestore.api.origin import OriginWriter
+from tidestore.api.parties import PARTY_BOOK, PartyBook, open_parties
 from tidestore.api.problems import problems_middleware
 from tidestore.api.progress import ProgressMeter
 from tidestore.api.protocol import HEADERS_MAX, LINE_BYTES_MAX, GatewayRunner
@@ -92,10 +94,10 @@ async def make_gateway(
     index = Index(view, writer, topics, catch_up_seconds=settings.limits.catch_up_seconds_max)
     progress = ProgressMeter(index)
     watchers.listen(lambda: progress.moved(stores))
-    await _read_first(writer, view, settings)
+    parties = await _read_first(writer, view, settings, stack)
     gateway = Gateway(
         settings=settings,
-        auth=Authenticator(settings.tokens, settings.admins),
+        auth=Authenticator(settings.tokens, settings.admins, parties.principal_of),
         index=index,
         watchers=watchers,
         writer=writer,
@@ -112,7 +114,7 @@ async def make_gateway(
         tasks_view, writer, topics.tasks, settings.gateway_id, runner,
         lease_ms=int(settings.limits.task_lease_seconds * 1000),
     )  # fmt: skip
-    app = _application(gateway, metrics)
+    app = _application(gateway, metrics, parties, stack)
     app[PROGRESS], app[REPLICA_BOOK] = progress, book
     fleet.attach(view, lambda: _describe(app, gateway))
     await _start_hooks(app, gateway, metrics, stack)
@@ -205,13 +207,17 @@ async def _open_views(
     return views
 
 
-def _application(gateway: Gateway, metrics: GatewayMetrics) -> web.Application:
+def _application(
+    gateway: Gateway, metrics: GatewayMetrics, parties: PartyBook, stack: contextlib.AsyncExitStack
+) -> web.Application:
     app = web.Application(
         middlewares=[request_id_middleware, metrics.middleware, problems_middleware],  # type: ignore[list-item]
         # Bodies are read by bodies.py with its own bounds; this is aiohttp's for everything else.
         client_max_size=1024 * 1024,
     )
-    app[GATEWAY] = gateway
+    app[GATEWAY], app[PARTY_BOOK] = gateway, parties
+    desk = app[FEED_DESK] = FeedDesk(gateway)
+    stack.push_async_callback(desk.stop)
     app.on_response_prepare.append(_add_headers)
     app.add_routes(all_routes())
     app[OPENAPI] = {}
@@ -313,13 +319,16 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     del request
 
 
-async def _read_first(writer: LogWriter, view: View, settings: GatewaySettings) -> None:
-    """Redactions to their end before anything else, then the log as it is now."""
+async def _read_first(
+    writer: LogWriter, view: View, settings: GatewaySettings, stack: contextlib.AsyncExitStack
+) -> PartyBook:
+    """Redactions to their end before anything else, then the log as it is now, then who is who."""
     topics = settings.topics
     ends = await writer.ends(topics.redactions, [0])
     await view.reached(topics.redactions, ends, timeout_seconds=_FIRST_FOLD_SECONDS_MAX)
     ends = await writer.ends(topics.log, list(range(topics.partitions)))
     await view.reached(topics.log, ends, timeout_seconds=_FIRST_FOLD_SECONDS_MAX)
+    return await open_parties(settings, writer, stack)
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -18,6 +18,7 @@ from tidestore.api.targets import (
     choose_replicas,
     copy_document,
     find_row,
+    find_stored,
     find_target,
 )
 from tidestore.connectors.errors import StoreError
@@ -39,25 +40,39 @@ def read_object(kind: Kind) -> Callable[[web.Request], Awaitable[web.StreamRespo
     """The handler for GET and HEAD of one kind."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        delivery = single_parameter(request, "delivery") or "redirect"
-        if delivery not in ("redirect", "stream"):
-            raise MalformedError("delivery", "is not known", hint="redirect or stream")
-        target = await find_target(request, kind)
-        replicas = choose_replicas(request, target)
-        headers = _headers(request, target, replicas[0])
-        await _say_incomplete(request, target, headers)
-        unchanged = _check_conditions(request, target, headers)
-        if unchanged is not None:
-            return unchanged
-        if request.method == "HEAD":
-            return _head(target, headers)
-        if delivery == "redirect":
-            found = await _redirect(request, target, replicas, headers)
-            if found is not None:
-                return found
-        return await _stream(request, target, replicas, headers)
+        delivery = _delivery_of(request)
+        return await _answer(request, await find_target(request, kind), delivery)
 
     return handler
+
+
+async def read_stored(request: web.Request) -> web.StreamResponse:
+    """GET and HEAD of an object by its key, as it is stored: what a replica is made of."""
+    delivery = _delivery_of(request)
+    return await _answer(request, await find_stored(request), delivery)
+
+
+def _delivery_of(request: web.Request) -> str:
+    delivery = single_parameter(request, "delivery") or "redirect"
+    if delivery not in ("redirect", "stream"):
+        raise MalformedError("delivery", "is not known", hint="redirect or stream")
+    return delivery
+
+
+async def _answer(request: web.Request, target: Target, delivery: str) -> web.StreamResponse:
+    replicas = choose_replicas(request, target)
+    headers = _headers(request, target, replicas[0])
+    await _say_incomplete(request, target, headers)
+    unchanged = _check_conditions(request, target, headers)
+    if unchanged is not None:
+        return unchanged
+    if request.method == "HEAD":
+        return _head(target, headers)
+    if delivery == "redirect":
+        found = await _redirect(request, target, replicas, headers)
+        if found is not None:
+            return found
+    return await _stream(request, target, replicas, headers)
 
 
 async def _say_incomplete(request: web.Request, target: Target, headers: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from tidestore.api import (
+    changes,
     commits,
     consumer,
     explain,
@@ -12,6 +13,7 @@ from tidestore.api import (
     listing,
     parked,
     producer,
+    receipts,
     redactions,
     replica_admin,
     schema_registry,
@@ -35,6 +37,14 @@ def all_routes() -> list[web.RouteDef]:
         web.get("/v1/replicas/{name}", replica_admin.get_replica),
         web.patch("/v1/replicas/{name}", replica_admin.change_replica),
         web.delete("/v1/replicas/{name}", replica_admin.retire_replica),
+        web.get("/v1/replicas/{name}/receipts", receipts.list_receipts),
+        web.post("/v1/replicas/{name}/receipts", receipts.report_receipts),
+        web.get("/v1/parties", receipts.list_parties),
+        web.post("/v1/parties", receipts.invite_party),
+        web.get("/v1/parties/{name}", receipts.get_party),
+        web.delete("/v1/parties/{name}", receipts.remove_party),
+        web.get("/v1/changes", changes.get_changes),
+        web.get("/v1/objects", consumer.read_stored),
         web.get("/v1/statements", scrubs.list_statements),
         web.get("/v1/parked", parked.list_parked),
         web.post("/v1/parked/retries", parked.ask_retries),

@@ -27,6 +27,7 @@ from tidestore.schemas.objects import (
     check_sha256,
     check_uuid,
     check_version,
+    parse_key,
     versioned_key,
     versions_prefix,
 )
@@ -116,6 +117,22 @@ async def find_target(request: web.Request, kind: Kind) -> Target:
         row.link_type or "application/octet-stream",
         row.name or "",
         is_pinned,
+    )
+
+
+async def find_stored(request: web.Request) -> Target:
+    """The object under the key `?key=`, as it is stored: of a file its manifest."""
+    gateway = gateway_of(request)
+    parts = parse_key(single_parameter(request, "key") or "")
+    key = ObjectKey(single_parameter(request, "key") or "")
+    if parts.dataset not in gateway.settings.datasets:
+        raise _missing("there is no such object")
+    gateway.auth.require(request, READ, parts.dataset)
+    await wait_for_position(request)
+    row = await _existing(gateway, key)
+    name = key.rsplit("/", 1)[-1] + ("" if parts.kind is Kind.BLOB else ".json")
+    return Target(
+        row, parts.kind, parts.dataset, key, row.size, row.sha256, row.content_type, name, True
     )
 
 

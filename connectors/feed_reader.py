@@ -157,7 +157,7 @@ class FeedReader:
                 error = message.error()
                 if error is None:
                     if (message.topic(), message.partition()) == place:
-                        found.append(_record_of(message))
+                        found.append(record_of(message))
                 elif error.code() != KafkaError._PARTITION_EOF:
                     raise translate_kafka(error)
             consumer.unassign()
@@ -238,7 +238,7 @@ class FeedReader:
             error = message.error()
             if error is None:
                 place = (str(message.topic()), int(message.partition() or 0))
-                records.append((place, _record_of(message)))
+                records.append((place, record_of(message)))
                 continue
             failure = translate_kafka(error)
             if not failure.is_retryable:
@@ -268,7 +268,8 @@ class FeedReader:
             self._on_news(news)
 
 
-def _record_of(message: Message) -> FeedRecord:
+def record_of(message: Message) -> FeedRecord:
+    """A consumed message as a record of the feed."""
     offset, raw = message.offset(), message.value()
     assert offset is not None, "a consumed message has a place"  # noqa: S101
     event: Event | None = None

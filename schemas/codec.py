@@ -22,6 +22,7 @@ import fastavro
 
 from tidestore.schemas import events
 from tidestore.schemas.catalogue import newest_schemas, released_schemas
+from tidestore.schemas.parties import PartySaved
 from tidestore.schemas.topics import VALUE_BYTES_MAX
 
 MAGIC: Final = 0
@@ -141,6 +142,11 @@ def _build_hook(record: dict[str, Any]) -> events.HookSaved:
     return events.HookSaved(**record)
 
 
+def _build_party(record: dict[str, Any]) -> PartySaved:
+    record["datasets"] = tuple(record["datasets"])
+    return PartySaved(**record)
+
+
 def _build_change(record: dict[str, Any]) -> events.ChangeAnnounced:
     record["expected"] = tuple(record["expected"])
     record["copies"] = tuple(_place(place) for place in record["copies"])
@@ -158,4 +164,5 @@ _BUILDERS: Final[dict[str, Callable[[dict[str, Any]], events.Event]]] = {
     "TaskChanged": _build_task,
     "HookSaved": _build_hook,
     "ChangeAnnounced": _build_change,
+    "PartySaved": _build_party,
 }

@@ -14,6 +14,7 @@ from tidestore.schemas.audit import AuditRecorded
 from tidestore.schemas.canaries import CanaryProved, CanarySent
 from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
 from tidestore.schemas.objectives import ObjectiveChanged
+from tidestore.schemas.parties import PartyRemoved, PartySaved, ReceiptClaimed
 from tidestore.schemas.ticks import PartitionTicked
 
 
@@ -383,6 +384,9 @@ Event = (
     | CanarySent
     | CanaryProved
     | AuditRecorded
+    | PartySaved
+    | PartyRemoved
+    | ReceiptClaimed
 )
 
 EVENT_TYPES: tuple[type[Event], ...] = get_args(Event)

@@ -90,6 +90,11 @@ def retry_key(replica: str, incarnation: int, key: str) -> str:
     return f"{replica}.{incarnation}/{key}"
 
 
+def receipt_key(party: str, key: str) -> str:
+    """The key of the newest that a third party said about one object."""
+    return f"{party}/{key}"
+
+
 def scrub_key(replica: str, incarnation: int, word: str = "") -> str:
     """The key of a replica's newest statement; with `word`, of how far something else has come."""
     return f"{replica}.{incarnation}" + (f"/{word}" if word else "")
@@ -189,6 +194,16 @@ class Topics:
         return self._name("objectives")
 
     @property
+    def parties(self) -> str:
+        """PartySaved, PartyRemoved by name: third parties who keep a replica of their own."""
+        return self._name("parties")
+
+    @property
+    def receipts(self) -> str:
+        """ReceiptClaimed by party and object key, see receipt_key: what outsiders say."""
+        return self._partitioned("receipts")
+
+    @property
     def poison(self) -> str:
         """RecordPoisoned by where the record stood."""
         return self._name("poison")
@@ -211,6 +226,8 @@ class Topics:
             TopicSpec(self.findings, 1, self._state()),
             TopicSpec(self.scrubs, 1, self._state()),
             TopicSpec(self.objectives, 1, self._state()),
+            TopicSpec(self.parties, 1, self._state()),
+            TopicSpec(self.receipts, wide, self._state()),
             TopicSpec(self.deliveries, wide, self._deleted(self.windows.deliveries_ms)),
             TopicSpec(self.poison, 1, self._deleted(self.windows.deliveries_ms)),
             TopicSpec(self.audit, 1, self._for_ever()),

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidestore import __version__
+from tidestore.api.openapi.feed import feed_paths
 from tidestore.api.openapi.operating import operating_paths
+from tidestore.api.openapi.parties import party_paths
 from tidestore.api.openapi.parts import Bounds, Json
 from tidestore.api.openapi.reading import reading_paths
 from tidestore.api.openapi.redacting import redacting_paths
@@ -43,7 +45,7 @@ def openapi_document(settings: GatewaySettings, replicas: Sequence[str]) -> Json
     )
     paths = {**writing_paths(bounds), **service_paths(), **operating_paths(bounds)}
     paths |= scrubbing_paths()
-    paths |= replica_paths()
+    paths |= replica_paths() | feed_paths(bounds) | party_paths()
     for path, operations in [*reading_paths(bounds).items(), *redacting_paths().items()]:
         paths.setdefault(path, {}).update(operations)
     return {

@@ -161,7 +161,8 @@ PROBLEMS: Final[dict[int, Json]] = {
         "token is not of what would be done now. `not_redacted`, `grace_over`: nothing to lift."
     ),
     410: _problem(
-        "`redacted`: gone for ever, with the reason; for /copies with `receipts` of the replicas."
+        "`redacted`: gone for ever, with the reason; for /copies with `receipts` of the replicas. "
+        "`cursor_gone`: nothing can be read on from this cursor."
     ),
     412: _problem("`precondition_failed`: If-Match names another content."),
     413: _problem("`too_large`, `too_many` or `record_too_large`: nothing was stored."),

@@ -80,38 +80,51 @@ def _read(bounds: Bounds, kind: Kind) -> Json:
         "security": TOKEN_OPTIONAL,
         "parameters": [
             *_who(kind),
-            query("replica", {"enum": list(bounds.replicas)}, "Only this replica."),
-            query("delivery", {"enum": ["redirect", "stream"]}, "How the bytes are to come."),
-            header("Range", "One range of bytes: `bytes=0-99` or `bytes=-100`."),
-            header("If-Range", "An ETag; the whole is sent when it is another."),
-            header("If-None-Match", "ETags; 304 when one of them is the content's."),
-            header("If-Match", "ETags; 412 when none of them is the content's."),
+            *object_parameters(bounds),
         ],
-        "responses": {
-            "200": {
-                "description": f"The {what}.",
-                "headers": answer_headers(*headers),
-                "content": content,
-            },
-            "206": {
-                "description": "The part that was asked for.",
-                "headers": answer_headers(*headers, "Content-Range"),
-                "content": content,
-            },
-            "304": answer("You have it already.", None, "ETag", "Repr-Digest", "Cache-Control"),
-            "307": answer(
-                "A signed link that anybody may follow for some minutes; Range and conditions "
-                "are then the store's affair.",
-                None,
-                "Location",
-                "ETag",
-                "Repr-Digest",
-                "Tidestore-Key",
-                "Tidestore-Replica",
-                "Tidestore-Position",
-            ),
-            **problems(400, 401, 403, 404, 410, 412, 416, 502, 503),
+        "responses": object_answers(headers[len(_OBJECT_HEADERS) :], content, what),
+    }
+
+
+def object_parameters(bounds: Bounds) -> list[Json]:
+    """What a read may ask for, whatever names the object."""
+    return [
+        query("replica", {"enum": list(bounds.replicas)}, "Only this replica."),
+        query("delivery", {"enum": ["redirect", "stream"]}, "How the bytes are to come."),
+        header("Range", "One range of bytes: `bytes=0-99` or `bytes=-100`."),
+        header("If-Range", "An ETag; the whole is sent when it is another."),
+        header("If-None-Match", "ETags; 304 when one of them is the content's."),
+        header("If-Match", "ETags; 412 when none of them is the content's."),
+    ]
+
+
+def object_answers(more_headers: tuple[str, ...], content: Json, what: str) -> Json:
+    """The answers to a read. `more_headers` are those beside the headers of every object."""
+    names = (*_OBJECT_HEADERS, *more_headers)
+    return {
+        "200": {
+            "description": f"The {what}.",
+            "headers": answer_headers(*names),
+            "content": content,
         },
+        "206": {
+            "description": "The part that was asked for.",
+            "headers": answer_headers(*names, "Content-Range"),
+            "content": content,
+        },
+        "304": answer("You have it already.", None, "ETag", "Repr-Digest", "Cache-Control"),
+        "307": answer(
+            "A signed link that anybody may follow for some minutes; Range and conditions "
+            "are then the store's affair.",
+            None,
+            "Location",
+            "ETag",
+            "Repr-Digest",
+            "Tidestore-Key",
+            "Tidestore-Replica",
+            "Tidestore-Position",
+        ),
+        **problems(400, 401, 403, 404, 410, 412, 416, 502, 503),
     }
 
 

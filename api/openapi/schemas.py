@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from tidestore.api.openapi.feed import feed_schemas
 from tidestore.api.openapi.operating import operating_schemas
+from tidestore.api.openapi.parties import party_schemas
 from tidestore.api.openapi.parts import (
     DATASET,
     POSITION,
@@ -70,6 +72,8 @@ def schemas() -> Json:
         **redacting_schemas(_MOMENT),
         **scrubbing_schemas(_MOMENT),
         **replica_schemas(_MOMENT),
+        **feed_schemas(_MOMENT),
+        **party_schemas(_MOMENT),
         **_registry(),
     }
 

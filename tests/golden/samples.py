@@ -36,6 +36,7 @@ from tidestore.schemas.events import (
 )
 from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
 from tidestore.schemas.objectives import ObjectiveChanged
+from tidestore.schemas.parties import PartyRemoved, PartySaved, ReceiptClaimed
 from tidestore.schemas.ticks import PartitionTicked
 
 _SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -359,5 +360,28 @@ SAMPLES: Final[dict[str, Event]] = {
         overdue=70_000,
         changed_at_ms=_MS + 40,
         told_by="Zoë",
+    ),
+    "party_saved.v1": PartySaved(
+        name="mirror",
+        life=130,
+        datasets=("public", "lab"),
+        token_sha256=_SHA256,
+        invited_by="Zoë",
+        invited_at_ms=_MS + 50,
+    ),
+    "party_removed.v1": PartyRemoved(
+        name="mirror", life=131, removed_by="Zoë", removed_at_ms=_MS + 51
+    ),
+    "receipt_claimed.v1": ReceiptClaimed(
+        party="mirror",
+        life=132,
+        key=_FILE,
+        state="stored",
+        size=70_000,
+        sha256=_SHA256,
+        claimed_at_ms=_MS + 52,
+        verdict="refuted",
+        judged_at_ms=_MS + 53,
+        detail="größer",
     ),
 }

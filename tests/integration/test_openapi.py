@@ -114,9 +114,10 @@ async def test_writes_need_the_token_that_the_document_says(calls: Calls) -> Non
 async def test_answers_are_what_the_document_says(calls: Calls, tmp_path: Path) -> None:
     """Goal: the document is true.
 
-    Method: schemathesis, right and wrong values, fixed examples. `at` is left out: a position that
-    never comes is answered after five seconds, each time. It learns names from answers, so what
-    would pause or retire the replicas of all other tests is called for one that is not there.
+    Method: schemathesis, right and wrong values, fixed examples. `at` and `wait` are left out: a
+    position that never comes is answered after five seconds, each time. It learns names from
+    answers, so what would pause or retire the replicas of all other tests is called for one that is
+    not there.
     """
     document = await document_of(calls)
     replicas = await names_of_replicas(calls)
@@ -129,7 +130,7 @@ async def test_answers_are_what_the_document_says(calls: Calls, tmp_path: Path) 
         for method in [name for name, found in operations.items() if "x-like-get" in found]:
             del operations[method]
         for operation in operations.values():
-            kept = [item for item in operation["parameters"] if item["name"] != "at"]
+            kept = [item for item in operation["parameters"] if item["name"] not in {"at", "wait"}]
             operation["parameters"] = kept
     (tmp_path / "openapi.json").write_text(json.dumps(document))
     # A query that is too long is refused as a head that is.

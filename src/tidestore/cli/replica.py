@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from tidestore.cli.connect import connect_options, find_connection
+from tidestore.cli.join import join, leave
 from tidestore.cli.output import fail, print_json, run_async
+from tidestore.cli.party import invite, parties, send_away
 from tidestore.client import Client, ClientError
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -18,7 +20,7 @@ _reason_option = click.option("--reason", default="", help="Why, for people who 
 
 @click.group()
 def replica() -> None:
-    """Replicas: which there are, and changing that while the store runs."""
+    """Replicas: which there are, changing that while the store runs, and third parties' own."""
 
 
 @replica.command("add")
@@ -128,6 +130,10 @@ def retire(
     more = {"reason": reason} if reason else {}
     _speak(environ, data_folder, url, lambda client: client.delete(f"/v1/replicas/{name}", **more))
     click.echo(f"{name} is retired")
+
+
+for command in (invite, parties, send_away, join, leave):
+    replica.add_command(command)
 
 
 def line_of(item: dict[str, Any]) -> str:

@@ -51,17 +51,29 @@ class Head:
 class Client:
     """Speaks to one gateway. An asynchronous context manager."""
 
-    def __init__(self, url: str, token: str = "", *, connections: int = 32) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        *,
+        connections: int = 32,
+        total_seconds: float = _TOTAL_SECONDS,
+        silence_seconds: float | None = None,
+    ) -> None:
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._connections = connections
+        self._total_seconds = total_seconds
+        self._silence_seconds = silence_seconds
         self._session: aiohttp.ClientSession | None = None
         self._has_answered = False
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections),
-            timeout=aiohttp.ClientTimeout(total=_TOTAL_SECONDS, sock_connect=10),
+            timeout=aiohttp.ClientTimeout(
+                total=self._total_seconds, sock_connect=10, sock_read=self._silence_seconds
+            ),
             headers=self._headers,
         )
         return self

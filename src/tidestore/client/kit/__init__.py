@@ -1,0 +1,1 @@
+"""A third party's replica: what runs on their machine, with their credentials."""
