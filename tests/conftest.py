@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.longest import seconds_of
 from tests.servers.kafka import TestKafka
 from tests.servers.processes import PORTS
 from tests.servers.stores import (
@@ -54,8 +55,6 @@ _RAN = pytest.StashKey[dict[str, int]]()
 _MISSING = pytest.StashKey[dict[str, int]]()
 _FOUND_BARE = pytest.StashKey[set[str]]()
 _TURNS = pytest.StashKey[Turns]()
-# Tests that take long: they go first where workers share them, so that all end at the same time.
-_LONG = ("conformance", "integration", "chaos")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,9 +79,9 @@ def _is_alone(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On a worker the long ones go first and those alone last, in the shuffled order within."""
+    """On a worker the longest files go first and those alone last; a file's tests stay shuffled."""
     if _TURNS in config.stash:
-        items.sort(key=lambda item: (_is_alone(item), not any(map(item.get_closest_marker, _LONG))))
+        items.sort(key=lambda item: (_is_alone(item), -seconds_of(item.path)))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -224,7 +223,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestKafka]:
     broker = TestKafka(tmp_path_factory.mktemp("kafka"))
     broker.start()
     yield broker
-    broker.process.end()
+    broker.process.kill()
 
 
 WorldMaker = Callable[..., World]
@@ -252,12 +251,27 @@ def world(
     kafka: TestKafka, servers: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     """A running world that the tests of a module share: two gateways, a worker per replica."""
-    folder = tmp_path_factory.mktemp("world")
-    found = World(folder, kafka, _replicas(servers, folder), "aws")
-    found.start(gateways=2)
-    yield found
-    found.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    yield from shared_world(kafka, servers, tmp_path_factory, gateways=2)
+
+
+def shared_world(
+    kafka: TestKafka,
+    servers: Servers,
+    factory: pytest.TempPathFactory,
+    *,
+    origin: str = "aws",
+    **started: Any,
+) -> Iterator[World]:
+    """A running world, for a module's own fixture: a start costs more than most tests."""
+    folder = factory.mktemp("world")
+    found = World(folder, kafka, _replicas(servers, folder), origin)
+    try:
+        found.start(**started)
+        yield found
+    finally:
+        found.stop()
+        sys.stdout.write(found.last_words())  # shown only if a test failed
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _replicas(servers: Servers, folder: Path) -> dict[str, tuple[str, dict[str, str]]]:

@@ -91,7 +91,7 @@ async def test_a_cut_tail_is_appended_again_from_the_origin(
                 assert found[key][1] == key.rsplit("/", 1)[-1]
     finally:
         world.stop()
-        broker.process.end()
+        broker.process.kill()
 
 
 async def test_what_is_dark_and_wrong_is_left_as_it_is(

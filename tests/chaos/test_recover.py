@@ -186,7 +186,7 @@ async def test_a_new_log_comes_from_one_surviving_replica_alone(
                 await recover(settings(world), lambda *_: None)
     finally:
         world.stop()
-        broker.process.end()
+        broker.process.kill()
 
 
 async def check_everything(

@@ -67,7 +67,7 @@ async def test_rows_keep_their_order_while_the_broker_is_killed(tmp_path: Path) 
     for record in read_topic(settings, _TOPIC):
         assert isinstance(record.event, ChangeAnnounced)
         said[record.key].append(record.event.sequence)
-    broker.process.end()
+    broker.process.kill()
     assert len(said) == _KEYS
     for key, numbers in said.items():
         assert list(dict.fromkeys(numbers)) == [1, 2, 3, 4], key

@@ -142,7 +142,7 @@ async def test_a_gateway_killed_between_put_and_append_is_mended_by_the_retry(
             assert {event.sha256 for event in events[key_of(body)]} == {sha256_of(body)}
     finally:
         await asyncio.to_thread(world.stop)
-        await asyncio.to_thread(broker.process.end)
+        await asyncio.to_thread(broker.process.kill)
 
 
 def key_of(body: bytes) -> str:

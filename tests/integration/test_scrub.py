@@ -336,11 +336,10 @@ async def test_a_frozen_owner_neither_stops_the_repair_nor_spoils_it(
         assert len((await scrub(world, "onprem", stop_percent=100)).findings) == 4
         await until_whole(world, "onprem", bodies)
         frozen.thaw()
-        if frozen.exit_code() is not None:  # its supervisor would start it again
-            world.restart("worker-onprem-0")
-        await world.until(lambda: has_two_owners(world), seconds=60)
-        await world.until_everywhere(client, list(bodies))
-        assert (await scrub(world, "onprem")).report.verdict == "equal"
+        async with gathering(world.supervise()):
+            await world.until(lambda: has_two_owners(world), seconds=60)
+            await world.until_everywhere(client, list(bodies))
+            assert (await scrub(world, "onprem")).report.verdict == "equal"
     world.processes["worker-onprem-1"].end()
 
 

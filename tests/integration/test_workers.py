@@ -7,12 +7,15 @@ test's own.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
-from tests.conftest import WorldMaker
-from tests.world import PARTITIONS, World, random_body
+from tests.conftest import Servers, shared_world
+from tests.servers.kafka import TestKafka
+from tests.world import PARTITIONS, World, gathering, random_body
 from tidestore.client import Client
 from tidestore.connectors.log import LogWriter
 from tidestore.schemas.events import CopyChanged, CopyState, PartitionClaimed
@@ -56,6 +59,23 @@ def read_told(world: World) -> Told:
     return told
 
 
+@pytest.fixture(scope="module")
+def two(
+    kafka: TestKafka, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """Two workers; each test leaves both alive."""
+    started: dict[str, Any] = {"workers": 2, "feeds": 0, "only": ("onprem",)}
+    yield from shared_world(kafka, servers, tmp_path_factory, **started)
+
+
+@pytest.fixture(scope="module")
+def one(
+    kafka: TestKafka, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """One worker; each test leaves it alive."""
+    yield from shared_world(kafka, servers, tmp_path_factory, feeds=0, only=("onprem",))
+
+
 async def until_owned_by(world: World, *workers: str) -> None:
     """Wait until the newest claims of all partitions are those of just these workers."""
 
@@ -77,14 +97,13 @@ async def put_blobs(world: World, client: Client, count: int) -> list[str]:
     return list(await asyncio.gather(*(one() for _ in range(count))))
 
 
-async def test_workers_share_partitions_and_the_other_takes_over(make_world: WorldMaker) -> None:
+async def test_workers_share_partitions_and_the_other_takes_over(two: World) -> None:
     """Goal: more workers of a replica share its work; one that is killed is replaced by the rest.
 
     Method: two workers, both own some of the partitions; SIGKILL one, the other owns all; start it
     again, both own some. What is written meanwhile arrives.
     """
-    world = make_world()
-    world.start(workers=2, feeds=0, only=("onprem",))
+    world = two
     async with world.client() as client:
         await until_owned_by(world, "onprem-0", "onprem-1")
         keys = await put_blobs(world, client, 40)
@@ -101,39 +120,36 @@ async def test_workers_share_partitions_and_the_other_takes_over(make_world: Wor
     assert all(told.states[key][-1] is CopyState.PRESENT for key in keys)
 
 
-async def test_a_worker_that_was_frozen_past_its_session_does_no_harm(
-    make_world: WorldMaker,
-) -> None:
+async def test_a_worker_that_was_frozen_past_its_session_does_no_harm(two: World) -> None:
     """Goal: design point 4, no copy leaves `present`, and each key's last record is a right one.
 
     Method: SIGSTOP a worker under load until the other owns everything, wake it, and go on.
     """
-    world = make_world()
-    world.start(workers=2, feeds=0, only=("onprem",))
+    world = two
     frozen = world.processes["worker-onprem-0"]
     async with world.client() as client:
         await until_owned_by(world, "onprem-0", "onprem-1")
+        before = set(read_told(world).states)
         loading = asyncio.create_task(put_blobs(world, client, 300))
-        await world.until(lambda: _has_copied(world, 40))
+        await world.until(lambda: _has_copied(world, len(before) + 40))
         frozen.freeze()
         keys = await loading
         await until_owned_by(world, "onprem-1")
         await world.until_present(client, keys, "onprem")
         frozen.thaw()
-        keys += await put_blobs(world, client, 40)
-        if frozen.exit_code() is not None:  # its supervisor would start it again
-            world.restart("worker-onprem-0")
-        await until_owned_by(world, "onprem-0", "onprem-1")
-        keys += await put_blobs(world, client, 40)
-        await world.until_present(client, keys, "onprem")
-        await world.until(lambda: _is_last_right(world, keys))
+        async with gathering(world.supervise()):
+            keys += await put_blobs(world, client, 40)
+            await until_owned_by(world, "onprem-0", "onprem-1")
+            keys += await put_blobs(world, client, 40)
+            await world.until_present(client, keys, "onprem")
+            await world.until(lambda: _is_last_right(world, keys))
     told = read_told(world)
     for key in keys:
         story = told.states[key]
         first = story.index(CopyState.PRESENT)
         assert set(story[first:]) == {CopyState.PRESENT}, f"{key} was not present later: {story}"
     contents = world.contents("onprem")
-    assert contents.keys() == set(keys)
+    assert contents.keys() == before | set(keys)
     assert all(contents[key][1] == key.rsplit("/", 1)[-1] for key in keys)
 
 
@@ -148,15 +164,14 @@ async def _is_last_right(world: World, keys: list[str]) -> bool:
 
 @pytest.mark.parametrize("is_owner_alive", [True, False], ids=["owner-alive", "owner-dead"])
 async def test_the_right_word_is_said_again_behind_a_late_one(
-    make_world: WorldMaker, *, is_owner_alive: bool
+    one: World, *, is_owner_alive: bool
 ) -> None:
     """Goal: compaction keeps the last record of a key, so the right one must be the last.
 
     Method: append what a frozen worker would: a record with a stamp older than the newest claim.
     Readers ignore it; the owner answers it, or the next owner when there is none just then.
     """
-    world = make_world()
-    world.start(feeds=0, only=("onprem",))
+    world = one
     async with world.client() as client:
         key = (await put_blobs(world, client, 1))[0]
         await world.until_present(client, [key], "onprem")

@@ -28,6 +28,9 @@ class Refusal:
     headers: dict[str, str] = field(default_factory=dict)
     # Which requests, by method; every one by default.
     methods: tuple[str, ...] = ("GET", "HEAD", "PUT", "POST", "DELETE")
+    # Once so many requests of this method were refused, all goes through again.
+    last: str = ""
+    last_times: int = 1
 
     @property
     def body(self) -> bytes:
@@ -53,6 +56,7 @@ class Grumpy:
         # Whether the last byte of every body is changed on its way.
         self.is_damaging = False
         self.seen: list[Seen] = []
+        self.last_refused = 0
         target = urlsplit(server.endpoint)
         handler = _handler(self, f"{target.hostname}:{target.port}")
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -67,6 +71,11 @@ class Grumpy:
         """End."""
         self._server.shutdown()
         self._server.server_close()
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing is refused."""
+        return self.refusal is None
 
     def since(self, moment: float) -> list[Seen]:
         """The requests that came after a moment."""
@@ -97,6 +106,9 @@ def _handler(grumpy: Grumpy, target: str) -> type[BaseHTTPRequestHandler]:
             is_refused = refusal is not None and self.command in refusal.methods
             grumpy.seen.append(Seen(time.monotonic(), self.command, self.path, is_refused))
             if refusal is not None and is_refused:
+                grumpy.last_refused += self.command == refusal.last
+                if refusal.last and grumpy.last_refused >= refusal.last_times:
+                    grumpy.refusal = None
                 self._answer(refusal.status, list(refusal.headers.items()), refusal.body)
                 return
             if grumpy.is_damaging and body:

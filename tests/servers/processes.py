@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tidestore.local.processes import end_with_parent
 
-READY_SECONDS_MAX = 60.0
+# Many times what a start takes: a machine that is busy with other things is no failure.
+READY_SECONDS_MAX = 120.0
 PORT_TRIES_MAX = 1000
 
 
@@ -113,13 +114,22 @@ class Process:
         """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
+    def terminate(self) -> None:
+        """SIGTERM, also to one that is frozen."""
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGCONT)
+                self._process.terminate()
+
     def end(self, seconds: float = 20.0) -> int | None:
         """SIGTERM and wait; kill what does not end. The exit code, or None if it never ran."""
-        if self._process is None or self._process.poll() is not None:
-            return self.exit_code()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGCONT)
-            self._process.terminate()
+        self.terminate()
+        return self.await_end(seconds)
+
+    def await_end(self, seconds: float = 20.0) -> int | None:
+        """Wait; kill what does not end. The exit code, or None if it never ran."""
+        if self._process is None:
+            return None
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:

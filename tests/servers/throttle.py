@@ -52,6 +52,11 @@ class Throttle:
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(10)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything passes."""
+        return self._is_open.is_set()
+
     def shut(self) -> None:
         """Let nothing more through from the server."""
         self._is_open.clear()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.longest import SECONDS, seconds_of
 
 # Sessions of their own, three processes at most, beside whatever else the machine does.
 pytestmark = pytest.mark.timeout(180)
@@ -128,3 +129,14 @@ def test_who_needs_the_machine_alone_has_it_and_does_not_wait_for_ever(tmp_path:
     assert len(times) == 40
     assert [one for one in times.values() if one[0] < ended and one[1] > begun] == []
     assert max(one[0] for one in times.values()) > ended, "it had to wait for all others"
+
+
+def test_files_that_take_long_are_known_by_their_names() -> None:
+    """Goal: no worker begins a long file last. Method: each file of the table is there.
+
+    One that is not in it counts by its folder, and less than those that are known to take longer.
+    """
+    tests = _ROOT / "tests"
+    assert [name for name in SECONDS if not (tests / name).is_file()] == []
+    others = [seconds_of(tests / folder / "test_new.py") for folder in ("integration", "unit")]
+    assert max(SECONDS.values()) > others[0] > others[1] == 0
