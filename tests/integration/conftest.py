@@ -54,11 +54,13 @@ def http_world(
     }
     found.extra_toml = throttle.staging_toml
     found.environ = {"TIDESTORE_LOG_FORMAT": "json"}
-    found.start(gateways=2)
-    yield found
-    found.stop()
-    sys.stdout.write(found.last_words())
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        found.start(gateways=2)
+        yield found
+    finally:
+        found.stop()
+        sys.stdout.write(found.last_words())
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest_asyncio.fixture

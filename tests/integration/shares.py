@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from tests.world import World
-from tidestore.schemas.events import ObjectWritten, PartitionClaimed
+from tidestore.connectors.view import Folded
+from tidestore.schemas.events import ObjectWritten, PartitionClaimed, RedactionDecided
 
 
 def living_keys(world: World) -> set[str]:
-    """The objects that the log has now: other tests redact some, and lift some again."""
-    records = sorted(world.records("log"), key=lambda record: (record.partition, record.offset))
-    newest = {record.key: record.event for record in records}
-    return {key for key, event in newest.items() if isinstance(event, ObjectWritten)}
+    """The objects that can be seen now: other tests redact some, and lift some again.
+
+    A decision counts although the log has no word of it yet: a gateway appends that a little later.
+    """
+    newest = {record.key: record.event for record in _in_order(world, "log")}
+    decided = {record.key: record.event for record in _in_order(world, "redactions")}
+    gone = {key for key, event in decided.items() if isinstance(event, RedactionDecided)}
+    living = {key for key, event in newest.items() if isinstance(event, ObjectWritten)}
+    # A decision is on a key, or on a uuid: all that stands before the version.
+    return {key for key in living if not {key, key.partition(".")[0]} & gone}
+
+
+def _in_order(world: World, topic: str) -> list[Folded]:
+    return sorted(world.records(topic), key=lambda record: (record.partition, record.offset))
 
 
 def owners(world: World) -> dict[int, str]:

@@ -8,14 +8,10 @@ from typing import Any
 import pytest
 
 from tests.http_calls import Calls, sha256_of
-from tests.integration.redacting import REASON, append, redact
+from tests.integration.redacting import REASON, append, ends_redacted, redact
 from tests.world import World, new_uuid, new_version, random_body
 from tidestore.schemas.audit import AuditRecorded
-from tidestore.schemas.events import (
-    ObjectRedacted,
-    ObjectWritten,
-    RedactionDecided,
-)
+from tidestore.schemas.events import ObjectWritten, RedactionDecided
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -36,12 +32,6 @@ async def log_of(world: World, key: str) -> list[object]:
     """The events of a key in the log, in order."""
     found = await asyncio.to_thread(lambda: [r for r in world.records("log") if r.key == key])
     return [record.event for record in found]
-
-
-async def ends_redacted(world: World, key: str, times: int = 1) -> bool:
-    events = await log_of(world, key)
-    count = sum(isinstance(event, ObjectRedacted) for event in events)
-    return isinstance(events[-1], ObjectRedacted) and count >= times
 
 
 async def test_one_version_is_gone_on_every_read_path_of_every_gateway(calls: Calls) -> None:
@@ -159,6 +149,12 @@ async def test_what_a_dead_gateway_began_is_finished_by_any_other(calls: Calls) 
     key = f"public/files/{uuid}.{version}"
     await append(calls.world, decided(f"public/files/{uuid}"))
     await calls.world.until(lambda: ends_redacted(calls.world, key))
+
+    async def is_known() -> bool:
+        # Whichever gateway finished it, this one reads of it by itself.
+        return (await calls.get(f"/v1/files/{uuid}")).status == 410
+
+    await calls.world.until(is_known)
     await gone(calls, f"/v1/files/{uuid}", "0")
     # The admin, who had no answer, sends it again: the blob goes along now.
     shown = await redact(calls, f"/v1/files/{uuid}")
@@ -176,13 +172,15 @@ async def test_a_frozen_gateways_late_append_is_taken_away_again(calls: Calls) -
     body = random_body(50)
     assert (await calls.put_blob(body)).status == 201
     key = f"public/blobs/{sha256_of(body)}"
-    assert (await redact(calls, f"/v1/blobs/{sha256_of(body)}")).status == 202
+    done = await redact(calls, f"/v1/blobs/{sha256_of(body)}")
+    assert done.status == 202
+    (position,) = done.json["positions"]
     written = (await log_of(calls.world, key))[0]
     assert isinstance(written, ObjectWritten)
     await append(calls.world, written)
     await calls.world.until(lambda: ends_redacted(calls.world, key, times=2))
     for gateway in ("0", "1"):
-        await gone(calls, f"/v1/blobs/{sha256_of(body)}", gateway)
+        await gone(calls, f"/v1/blobs/{sha256_of(body)}", gateway, at=position)
 
 
 async def test_a_bundle_whose_file_is_gone_says_so(calls: Calls) -> None:

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from tests.conftest import Tally
 from tests.http_calls import Answer, Calls, sha256_of
-from tests.integration.redacting import REASON, append, redact
+from tests.integration.redacting import REASON, append, ends_redacted, redact
 from tests.world import ADMIN_TOKEN, World, random_body
 from tidestore.connectors.errors import ObjectMissingError
 from tidestore.connectors.registry import make_store
@@ -210,3 +210,5 @@ async def test_bytes_that_come_back_at_the_origin_are_taken_away_again(calls: Ca
     await world.until(lambda: is_free(world, "aws", key))
     await until_receipts(calls, path, "purged: ")
     assert await is_free(world, "aws", key)
+    # Said again a moment later: the tests that follow look at what is written in their time.
+    await world.until(lambda: ends_redacted(world, key, times=2))

@@ -136,7 +136,7 @@ async def test_progress_is_told_while_it_goes_on(
     """Goal: bytes done grow. Method: let the staging store answer slowly, and look at both."""
     body = random_body(4 * MIB)
     url = await stage("slow.bin", body)
-    throttle.bytes_per_second = 1.2 * MIB
+    throttle.bytes_per_second = 0.4 * MIB  # until it was seen to grow
     answer = await put_staged(calls, url, new_uuid(), new_version(), sha256=sha256_of(body))
     task_id, seen = answer.json["task_id"], set()
 

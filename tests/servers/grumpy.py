@@ -56,7 +56,7 @@ class Grumpy:
         # Whether the last byte of every body is changed on its way.
         self.is_damaging = False
         self.seen: list[Seen] = []
-        self.last_refused = 0
+        self._last_refused = 0
         target = urlsplit(server.endpoint)
         handler = _handler(self, f"{target.hostname}:{target.port}")
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -76,6 +76,18 @@ class Grumpy:
     def is_calm(self) -> bool:
         """Whether nothing is refused."""
         return self.refusal is None
+
+    def take(self, method: str, path: str) -> Refusal | None:
+        """Remember a request; what it is refused with, if it is."""
+        refusal = self.refusal
+        if refusal is not None and method not in refusal.methods:
+            refusal = None
+        self.seen.append(Seen(time.monotonic(), method, path, refusal is not None))
+        if refusal is not None and method == refusal.last:
+            self._last_refused += 1
+            if self._last_refused >= refusal.last_times:
+                self.refusal = None
+        return refusal
 
     def since(self, moment: float) -> list[Seen]:
         """The requests that came after a moment."""
@@ -102,13 +114,8 @@ def _handler(grumpy: Grumpy, target: str) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            refusal = grumpy.refusal
-            is_refused = refusal is not None and self.command in refusal.methods
-            grumpy.seen.append(Seen(time.monotonic(), self.command, self.path, is_refused))
-            if refusal is not None and is_refused:
-                grumpy.last_refused += self.command == refusal.last
-                if refusal.last and grumpy.last_refused >= refusal.last_times:
-                    grumpy.refusal = None
+            refusal = grumpy.take(self.command, self.path)
+            if refusal is not None:
                 self._answer(refusal.status, list(refusal.headers.items()), refusal.body)
                 return
             if grumpy.is_damaging and body:
