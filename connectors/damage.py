@@ -10,13 +10,10 @@ keeps that one too.
 
 from __future__ import annotations
 
-from typing import Final
-
 from tidestore.connectors.aside import put_aside
 from tidestore.connectors.store import ObjectInfo, ObjectStore
 from tidestore.schemas.objects import ObjectKey
-
-_DAMAGED_PREFIX: Final = ".tidestore/damaged/"
+from tidestore.schemas.own_keys import damaged_key
 
 
 async def keep_aside(store: ObjectStore, key: ObjectKey, seen: ObjectInfo) -> None:
@@ -24,5 +21,5 @@ async def keep_aside(store: ObjectStore, key: ObjectKey, seen: ObjectInfo) -> No
 
     Raises StoreError, and nothing may be replaced then.
     """
-    aside = ObjectKey(f"{_DAMAGED_PREFIX}{key}@{seen.etag}")
+    aside = damaged_key(key, seen.etag)
     await put_aside(store, aside, await store.get(key), seen.size)

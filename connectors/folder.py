@@ -47,6 +47,7 @@ from tidestore.connectors.store import (
 )
 from tidestore.schemas.checksums import Checksums
 from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.own_keys import OWN_FOLDER
 
 FOLDER_CAPABILITIES = Capabilities(
     checks_uploads=False,  # there is no server between us and the disk that could check
@@ -60,7 +61,6 @@ FOLDER_CAPABILITIES = Capabilities(
     object_bytes_max=8 * 1024**4,  # ext4 ends a file at 16 TiB; half of it, for other systems
 )
 
-_PRIVATE = ".tidestore"
 _TEMPORARY_SECONDS_MAX = 24 * 60 * 60
 # Each thread holds one chunk; a disk gains nothing from more at once.
 _THREADS = 8
@@ -77,7 +77,7 @@ class FolderStore:
     ) -> None:
         self._name = name
         self._root = root.absolute()
-        self._temporary = self._root / _PRIVATE / "tmp"
+        self._temporary = self._root / OWN_FOLDER / "tmp"
         self._capabilities = capabilities
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"folder-{name}")
 
@@ -350,7 +350,7 @@ class FolderStore:
                 names = [
                     place + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
                     for entry in entries
-                    if entry.name != _PRIVATE or prefix.startswith(_PRIVATE)
+                    if entry.name != OWN_FOLDER or prefix.startswith(OWN_FOLDER)
                 ]
                 pending.extend(sorted(names, reverse=True))
 

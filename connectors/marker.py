@@ -25,10 +25,8 @@ from tidestore.connectors.errors import (
 from tidestore.connectors.store import ObjectInfo, ObjectStore
 from tidestore.schemas.checksums import checksums_of
 from tidestore.schemas.manifests import canonical_json
-from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.own_keys import MARKER_KEY, OWN_PREFIX
 
-MARKER_KEY: Final = ObjectKey(".tidestore/replica.json")
-_OURS: Final = ".tidestore/"
 # A person waits. A store that needs longer than this for five requests is no place for a replica.
 _EXAMINE_SECONDS_MAX: Final = 30.0
 _MARKER_BYTES_MAX: Final = 4_096
@@ -149,7 +147,7 @@ async def _read_marker(store: ObjectStore) -> tuple[Marker | None, ObjectInfo | 
 async def _any_key(store: ObjectStore) -> str | None:
     looked = 0
     async for info in store.list():
-        if not info.key.startswith(_OURS):
+        if not info.key.startswith(OWN_PREFIX):
             return info.key
         looked += 1
         if looked >= _LISTED_MAX:

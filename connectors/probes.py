@@ -22,12 +22,9 @@ from tidestore.connectors.errors import (
 )
 from tidestore.connectors.store import ObjectStore
 from tidestore.schemas.checksums import checksums_of
-from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.own_keys import PROBE_KEY, ROOM_KEY, WRITE_KEY
 
 WRITES: Final = frozenset({"put", "upload", "replace"})
-PROBE_KEY: Final = ObjectKey(".tidestore/probe")
-WRITE_KEY: Final = ObjectKey(".tidestore/writable")
-ROOM_KEY: Final = ObjectKey(".tidestore/room")
 # About what a small object takes; a store that has room for this and no more is soon full again.
 ROOM_BYTES: Final = 64 * 1024
 _BYTES: Final = "application/octet-stream"

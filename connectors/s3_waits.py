@@ -7,15 +7,13 @@ more through boto3, with the smallest request there is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tidestore.connectors.errors import StoreError
-from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.own_keys import PROBE_KEY
 
 if TYPE_CHECKING:
     from tidestore.connectors.s3 import S3Store
-
-_ASKED_KEY: Final = ObjectKey(".tidestore/probe")
 
 
 async def ask_wait(store: S3Store) -> float | None:
@@ -23,8 +21,8 @@ async def ask_wait(store: S3Store) -> float | None:
     try:
         await store.boto(
             "head",
-            _ASKED_KEY,
-            lambda: store.client.head_object(Bucket=store.bucket, Key=store.full_key(_ASKED_KEY)),
+            PROBE_KEY,
+            lambda: store.client.head_object(Bucket=store.bucket, Key=store.full_key(PROBE_KEY)),
         )
     except StoreError as error:
         return error.retry_after_seconds

@@ -19,6 +19,7 @@ from typing import Final
 from tidestore.connectors.errors import StoreError
 from tidestore.connectors.store import ObjectStore, OpenUpload
 from tidestore.schemas.objects import find_key_parts
+from tidestore.schemas.own_keys import OWN_PREFIX
 
 LOGGER: Final = logging.getLogger("tidestore.sweep")
 
@@ -27,8 +28,6 @@ LOGGER: Final = logging.getLogger("tidestore.sweep")
 UPLOAD_LIFE_MS: Final = 7 * 24 * 3_600_000
 # So many are aborted in one go: a bound on what one mistake could do, far above what crashes leave.
 ABORTS_MAX: Final = 1_000
-# Where a repair keeps damaged bytes (streams/sources.py): ours too, though no object's key.
-_OWN_PREFIX: Final = ".tidestore/"
 
 
 @dataclass(slots=True)
@@ -44,7 +43,8 @@ def is_abandoned(
     upload: OpenUpload, named: set[tuple[str, str]], now_ms: int, life_ms: int = UPLOAD_LIFE_MS
 ) -> bool:
     """Whether an upload is ours, old, and named by no copy. `named` are keys with their tokens."""
-    if find_key_parts(upload.key) is None and not upload.key.startswith(_OWN_PREFIX):
+    # What a repair keeps aside is ours, too, though no object's key.
+    if find_key_parts(upload.key) is None and not upload.key.startswith(OWN_PREFIX):
         return False
     return now_ms - upload.begun_at_ms > life_ms and (upload.key, upload.token) not in named
 

@@ -22,8 +22,8 @@ from typing import Final
 
 from tidestore.schemas.manifests import canonical_json
 from tidestore.schemas.objects import MalformedError, ObjectKey
+from tidestore.schemas.own_keys import KEPT_PREFIX
 
-KEPT_PREFIX: Final = ".tidestore/kept/"
 # The topics, by the words of Topics.
 KEPT_TOPICS: Final = ("hooks", "redactions", "replicas")
 # Their values hold addresses and secrets of others.

@@ -28,13 +28,13 @@ from tidestore.schemas.checksums import checksums_of
 from tidestore.schemas.codec import encode
 from tidestore.schemas.kept import (
     KEPT_CONTENT_TYPE,
-    KEPT_PREFIX,
     KEPT_TOPICS,
     SEALED_TOPICS,
     Kept,
     kept_bytes,
     kept_key,
 )
+from tidestore.schemas.own_keys import KEPT_PREFIX
 from tidestore.streams.settings import WorkerSettings
 
 LOGGER: Final = logging.getLogger("tidestore.keeping")

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 from typing import Final
 
@@ -30,10 +31,11 @@ from tidestore.connectors.store import ObjectInfo, ObjectStore
 from tidestore.schemas.events import CopyChanged, CopyState
 from tidestore.schemas.findings import FindingKind, FindingReported
 from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.own_keys import quarantine_key
 from tidestore.schemas.topics import partition_of
 from tidestore.streams.copies import FoldNotes
 from tidestore.streams.findings_view import FindingsQueries
-from tidestore.streams.mover import Mover
+from tidestore.streams.outcomes import Outcomes
 from tidestore.streams.records import Identity, Wanted, fresh, wanted_of
 from tidestore.streams.sources import NoSourceError, Sources
 from tidestore.streams.states import KnownStates
@@ -44,7 +46,6 @@ LOGGER: Final = logging.getLogger("tidestore.mending")
 # once are enough, and leave room.
 _AT_ONCE: Final = 8
 _TEXT_CHARS_MAX: Final = 1_000
-QUARANTINE_PREFIX: Final = ".tidestore/quarantine/"
 _MENDED: Final = frozenset({FindingKind.LOST, FindingKind.ALTERED, FindingKind.ROTTEN})
 
 
@@ -56,7 +57,7 @@ class Mender:
         identity: Identity,
         target: ObjectStore,
         sources: Sources,
-        mover: Mover,
+        outcomes: Outcomes,
         known: KnownStates,
         holdings: Holdings,
         queries: FindingsQueries,
@@ -64,7 +65,7 @@ class Mender:
         self._identity = identity
         self._target = target
         self._sources = sources
-        self._mover = mover
+        self._outcomes = outcomes
         self._known = known
         self._holdings = holdings
         self._queries = queries
@@ -72,7 +73,6 @@ class Mender:
         # Keys with a finding that is not carried out yet; the finding itself is in the view.
         self._asked: dict[str, None] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        mover.on_corrupt = self.again
 
     def notice(self, notes: FoldNotes) -> None:
         """The view folded findings."""
@@ -127,7 +127,7 @@ class Mender:
         if finding is None:
             return
         record = self._known.find_record(key) or _record_of(finding)
-        await self._mover._alone(record, lambda: self._act(finding))
+        await self._outcomes.alone(record, lambda: self._act(finding))
 
     async def _act(self, finding: FindingReported) -> None:
         # Looked up now: while we waited for our turn the copy may have got another record.
@@ -137,7 +137,7 @@ class Mender:
             return
         if self._known.is_redacted(finding.key):
             if finding.kind == FindingKind.UNREDACTED:
-                await self._mover._remove(
+                await self._outcomes.remove(
                     record or _record_of(finding), "redacted, and still there"
                 )
         elif finding.kind == FindingKind.QUARANTINE:
@@ -161,19 +161,34 @@ class Mender:
             checksums=finding.checksums,
         )
         LOGGER.warning("%s: %s is %s", self._identity.replica, finding.key, finding.kind)
-        if await self._mover._record(suspect):
+        if await self._outcomes.record(suspect):
             await self.again(suspect)
 
     async def again(self, record: CopyChanged) -> None:
-        """Try to mend a corrupt copy, with its outcome recorded whatever it is."""
+        """Try to mend a corrupt copy, with its outcome recorded whatever it is.
+
+        Also one that was parked, because somebody asked for it: corrupt again first, so that what
+        lies there is read back however often this try fails.
+        """
+        if record.state is not CopyState.CORRUPT:
+            LOGGER.info("%s: %s is mended: asked for", self._identity.replica, record.key)
+            record = replace(
+                fresh(record, CopyState.CORRUPT),
+                next_try_at_ms=int(time.time() * 1000),
+                error_class=record.error_class,
+                error=record.error,
+                is_incomplete=record.is_incomplete,
+            )
+            if not await self._outcomes.record(record):
+                return
         try:
             info = await self._right(wanted_of(record))
         except StoreError as error:
-            await self._mover._failed(
+            await self._outcomes.failed(
                 record, error.error_class, str(error), error.retry_after_seconds
             )
         except NoSourceError as error:
-            await self._mover._failed(record, error.error_class, str(error))
+            await self._outcomes.failed(record, error.error_class, str(error))
         else:
             said = ",".join(f"{name}:{hex_}" for name, hex_ in sorted(info.checksums.items()))
             present = replace(
@@ -182,7 +197,7 @@ class Mender:
                 attempts=0,
                 is_incomplete=record.is_incomplete,
             )
-            if await self._mover._record(present):
+            if await self._outcomes.record(present):
                 LOGGER.warning("%s: %s is mended", self._identity.replica, record.key)
 
     async def _right(self, wanted: Wanted) -> ObjectInfo:
@@ -199,11 +214,11 @@ class Mender:
     async def _move_aside(self, finding: FindingReported) -> None:
         """Copy an object that nobody knows out of the way, and take it from its key.
 
-        The key is ours alone while we do this (Mover._alone), so no copy of ours is taken for it.
+        The key is ours alone while we do this (Outcomes.alone), so no copy of ours is taken for it.
         Killed between copy and removal: it is in both places, and dark still.
         """
         key = ObjectKey(finding.key)
-        aside = ObjectKey(f"{QUARANTINE_PREFIX}{finding.key}@{finding.seen_etag}")
+        aside = quarantine_key(finding.key, finding.seen_etag)
         try:
             info = await self._target.head(key)
             if info.etag != finding.seen_etag:

@@ -35,8 +35,9 @@ from tidestore.schemas.topics import partition_of
 from tidestore.streams.asking import CheaperSoonError
 from tidestore.streams.carried import Carried
 from tidestore.streams.children import Children
-from tidestore.streams.failure import failed_record, parked_record
+from tidestore.streams.failure import failed_record, is_damaged, parked_record
 from tidestore.streams.ordering import Blocked, ChildParked, Ready
+from tidestore.streams.outcomes import Outcomes
 from tidestore.streams.patience import Patience, patient_record
 from tidestore.streams.plan import CopyLater, CopyNow, Nothing, Remove, plan_object
 from tidestore.streams.records import (
@@ -95,7 +96,8 @@ class Mover:
         # must not overtake each other, or a stale "pending" would follow a "present".
         self._recording: set[str] = set()
         self._handing: dict[str, asyncio.Future[None]] = {}
-        # Mends a corrupt copy; set by mending.py, which uses this class as its own.
+        # For others that work on the same keys, and what mends a corrupt copy: see mending.py.
+        self.outcomes = Outcomes(self._alone, self._record, self._failed, self._remove)
         self.on_corrupt: Callable[[CopyChanged], Awaitable[None]] = self._leave
 
     def is_busy(self, key: str) -> bool:
@@ -142,6 +144,8 @@ class Mover:
         elif not record.sha256:
             # Its event could not be read, so nobody knows what to copy: the reason stays.
             await self._record(record)
+        elif is_damaged(record):
+            await self.on_corrupt(replace(record, attempts=0))
         else:
             LOGGER.info("%s: %s is tried again: asked for", self._identity.replica, key)
             event = await self._carried.find(record)
@@ -244,7 +248,7 @@ class Mover:
                 await self._record(replace(back, next_try_at_ms=_now_ms()))
         elif is_going(record) or self._known.is_redacted(key):
             await self._remove(record, "redacted meanwhile")
-        elif record.state is CopyState.CORRUPT:
+        elif is_damaged(record):
             await self.on_corrupt(record)
         elif not record.state.is_settled:
             await self._copy(record, await self._carried.find(record))

@@ -30,11 +30,10 @@ from tidestore.connectors.store import ObjectInfo, ObjectStore
 from tidestore.connectors.verify import CheckedSource, upload_verified
 from tidestore.schemas.events import CopyChanged, CopyState
 from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.own_keys import redacted_key
 from tidestore.streams.decisions import Decision
 from tidestore.streams.records import Wanted, fresh
 
-# Outside of every dataset: no policy of ours opens it, no read path of ours leads there.
-ASIDE_PREFIX: Final = ".tidestore/redacted/"
 # A purge that waits for a decision: no moment at all.
 _UNDECIDED_MS: Final = 2**53
 _TEXT_CHARS_MAX: Final = 1_000
@@ -126,7 +125,7 @@ class Removal:
         is_decided = decision is not None and decision.is_redacted
         purge_after_ms = decision.purge_after_ms if decision and is_decided else _UNDECIDED_MS
         reason = (decision.reason if decision and is_decided else "") or reason
-        key, aside = ObjectKey(record.key), _aside(record.key)
+        key, aside = ObjectKey(record.key), redacted_key(record.key)
         now_ms = int(time.time() * 1000)
         if purge_after_ms > now_ms:
             await self._keep_aside(key, aside)
@@ -141,7 +140,7 @@ class Removal:
         Raises StoreError. Killed before `forget`: both are there, and equal.
         """
         try:
-            stream = await self._target.get(_aside(wanted.key))
+            stream = await self._target.get(redacted_key(wanted.key))
         except ObjectMissingError:
             return None
         place = ("lift", self._target.name, wanted.key)
@@ -160,7 +159,7 @@ class Removal:
     async def read_aside(self, wanted: Wanted) -> bytes | None:
         """The bytes of a manifest that is kept aside, proved; None when it is not there."""
         try:
-            stream = await self._target.get(_aside(wanted.key))
+            stream = await self._target.get(redacted_key(wanted.key))
         except ObjectMissingError:
             return None
         try:
@@ -173,7 +172,7 @@ class Removal:
 
     async def forget(self, key: ObjectKey) -> None:
         """What was kept aside is back in its place."""
-        await self._target.erase(_aside(key))
+        await self._target.erase(redacted_key(key))
 
     async def _keep_aside(self, key: ObjectKey, aside: ObjectKey) -> None:
         """Copy the object, as it is, to where nobody but the admin reads. Nothing there: nothing.
@@ -185,7 +184,3 @@ class Removal:
         except ObjectMissingError:
             return
         await put_aside(self._target, aside, stream, stream.info.size)
-
-
-def _aside(key: str) -> ObjectKey:
-    return ObjectKey(ASIDE_PREFIX + key)

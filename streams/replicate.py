@@ -148,7 +148,8 @@ class ReplicateWorker:
         queries = CopiesQueries(view)
         self._lanes = Lanes(identity.topic, mover, queries, known, holdings)
         findings = FindingsQueries(view, identity.replica, identity.incarnation)
-        self._mender = Mender(identity, target, sources, mover, known, holdings, findings)
+        self._mender = Mender(identity, target, sources, mover.outcomes, known, holdings, findings)
+        mover.on_corrupt = self._mender.again
         timer = ScrubTimer(self._settings, target, writer, lambda: holdings.stamp(0) is not None)
         sweeper = Sweeper(target, queries, holdings, identity.partitions)
         work = (self._lanes.run(), self._mender.run(), timer.run(), sweeper.run())

@@ -43,6 +43,7 @@ from tidestore.schemas.objects import (
     find_key_parts,
     parse_key,
 )
+from tidestore.schemas.own_keys import OWN_PREFIX
 
 # How the events of a recovery are told from all others: they have no request of their own.
 REQUEST_ID: Final = "recover"
@@ -97,7 +98,7 @@ class Rebuild:
         async for info in self._store.list():
             if find_key_parts(info.key) is None:
                 # Ours under .tidestore/, or somebody else's.
-                self._findings.others += not info.key.startswith(".tidestore/")
+                self._findings.others += not info.key.startswith(OWN_PREFIX)
                 continue
             batch.append(info)
             self._findings.bytes_found += info.size

@@ -33,8 +33,9 @@ from tidestore.schemas.events import (
     RedactionDecided,
     RedactionLifted,
 )
-from tidestore.schemas.kept import KEPT_BYTES_MAX, KEPT_PREFIX, Kept, newest_of, read_kept
+from tidestore.schemas.kept import KEPT_BYTES_MAX, Kept, newest_of, read_kept
 from tidestore.schemas.objects import MalformedError
+from tidestore.schemas.own_keys import KEPT_PREFIX
 from tidestore.schemas.positions import Cut
 from tidestore.schemas.topics import ORIGIN_KEY
 

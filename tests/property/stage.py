@@ -30,7 +30,7 @@ from tidestore.connectors.view_tables import ViewTables
 from tidestore.schemas.codec import decode, encode
 from tidestore.schemas.events import CopyChanged, Event, PartitionClaimed
 from tidestore.schemas.objects import ObjectKey
-from tidestore.streams import intake, lanes, mover, sources
+from tidestore.streams import intake, lanes, mending, mover, sources
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ class StageLoop(asyncio.SelectorEventLoop):
 
 def modules_with_a_clock() -> tuple[Any, ...]:
     """Modules of streams/ that ask the time: give each a Clock as its `time`."""
-    return (intake, lanes, mover, sources)
+    return (intake, lanes, mending, mover, sources)
 
 
 @dataclass(frozen=True, slots=True)

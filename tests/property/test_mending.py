@@ -2,119 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from typing import Any
-from unittest.mock import patch
 
 import pytest
-from tests.property.stage import StagedStore, modules_with_a_clock
-from tests.property.worker import COPIES, FINDINGS, Worker
-from tests.property.world import Objects, new_stage
+from tests.property.one_copy import BAD, Stage, make_stage
 
-from tidestore.connectors import holdings
-from tidestore.schemas.checksums import checksums_of, checksums_text
-from tidestore.schemas.events import CopyChanged, CopyState
-from tidestore.schemas.findings import FindingReported
+from tidestore.connectors.errors import StoreUnreachableError
+from tidestore.schemas.checksums import checksums_of
+from tidestore.schemas.events import CopyState
 from tidestore.schemas.objects import PUBLIC, ObjectKey, blob_key
-from tidestore.schemas.topics import retry_key
+from tidestore.streams.failure import DAMAGED
 
 # More turns of the loop than a repair takes.
 _TURNS = 40
-_BAD = b"not what was written".ljust(60)
-
-
-class Stage:
-    """One blob, present on `onprem`, and a worker that holds everything."""
-
-    def __init__(self) -> None:
-        self.clock, self.loop, self.log = new_stage(1)
-        self.target, self.origin = StagedStore("onprem"), StagedStore("aws")
-        self.objects = Objects(self.loop, self.log, self.origin)
-        self.key = self.objects.add_blob(60, is_inline=True)
-        self.log.on_append = self._follow
-        self.worker: Worker | None = None
-
-    def start(self) -> Worker:
-        self.worker = worker = Worker(self.loop, self.log, self.target, [self.origin])
-        worker.view.take_all()
-        worker.assign({0})
-        self.loop.pass_time(1)
-        worker.deliver(0, 100)
-        self.loop.pass_time(1)
-        return worker
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        worker, self.worker = self.worker, None
-        assert worker is not None
-        worker.kill()
-
-    def damage(self, kind: str) -> None:
-        """Behind our back."""
-        key = ObjectKey(self.key)
-        self.target.memory._objects.pop(key)
-        if kind != "lost":
-            # A store tells of rotten bytes what it was told of the whole ones.
-            said = self.objects.bodies[self.key] if kind == "rotten" else _BAD
-            self.target.memory._store(key, _BAD, checksums_of(said))
-
-    def finding(self, kind: str, **changes: Any) -> FindingReported:
-        """About the copy's newest record."""
-        copy = self.copy()
-        stored = self.target.memory._objects.get(ObjectKey(self.key))
-        values: dict[str, Any] = {
-            "key": self.key, "replica": "onprem", "incarnation": 1, "kind": kind,
-            "changed_at_ms": copy.changed_at_ms, "log_offset": 0, "size": copy.size,
-            "sha256": copy.sha256, "content_type": "x/y",
-            "checksums": checksums_text(checksums_of(self.objects.bodies[self.key])),
-            "origin": "aws", "written_at_ms": 0, "scrub_id": "s", "found_at_ms": 1,
-            "first_found_at_ms": 1, "seen_etag": stored.info.etag if stored else "",
-        }  # fmt: skip
-        return FindingReported(**{**values, **changes})
-
-    def say(self, finding: FindingReported) -> None:
-        """As a comparison does."""
-        key = retry_key(finding.replica, finding.incarnation, finding.key)
-        self.log.append(FINDINGS, 0, key, finding)
-
-    def copy(self) -> CopyChanged:
-        return self.log.accepted(COPIES)[self.key]
-
-    def history(self) -> list[CopyState]:
-        return [record.state for record in self.log.accepted_ever(COPIES)]
-
-    def is_whole(self) -> bool:
-        stored = self.target.memory._objects.get(ObjectKey(self.key))
-        return stored is not None and stored.body == self.objects.bodies[self.key]
-
-    def aside(self, word: str) -> list[bytes]:
-        """What is kept under a prefix of ours."""
-        found = self.target.memory._objects.items()
-        return [stored.body for key, stored in found if key.startswith(f".tidestore/{word}/")]
-
-    def _follow(self) -> None:
-        # The view's thread is at once with everything.
-        if self.worker is not None:
-            self.loop.call_soon(self.worker.view.take_all)
-
-
-@contextlib.contextmanager
-def make_stage() -> Iterator[Stage]:
-    found = Stage()
-    patches: list[Any] = [
-        patch.object(module, "time", found.clock) for module in (*modules_with_a_clock(), holdings)
-    ]
-    for item in patches:
-        item.start()
-    try:
-        yield found
-    finally:
-        if found.worker is not None:
-            found.kill()
-        for item in patches:
-            item.stop()
-        found.loop.close()
 
 
 @pytest.fixture
@@ -145,7 +45,7 @@ def test_damage_is_mended_whenever_the_owner_is_killed(kind: str) -> None:
             assert stage.history()[0] is CopyState.PRESENT
             assert stage.history()[-1] is CopyState.PRESENT
             assert CopyState.CORRUPT in stage.history()
-            assert stage.aside("damaged") == ([] if kind == "lost" else [_BAD])
+            assert stage.aside("damaged") == ([] if kind == "lost" else [BAD])
     assert len(points) >= 3, "the kills fell between the steps"
 
 
@@ -174,7 +74,7 @@ def test_what_no_replica_has_stays_corrupt_then_is_parked_and_the_bad_bytes_stay
     """
     stage.start()
     stage.damage("rotten")
-    stage.origin.memory._store(ObjectKey(stage.key), _BAD, checksums_of(_BAD))
+    stage.origin.memory._store(ObjectKey(stage.key), BAD, checksums_of(BAD))
     stage.say(stage.finding("rotten"))
     stage.loop.pass_time(1)
     assert stage.copy().state is CopyState.CORRUPT
@@ -182,7 +82,69 @@ def test_what_no_replica_has_stays_corrupt_then_is_parked_and_the_bad_bytes_stay
     stage.loop.pass_time(300)
     assert stage.copy().state is CopyState.PARKED
     assert set(stage.history()[1:-1]) == {CopyState.CORRUPT}
-    assert stage.target.memory._objects[ObjectKey(stage.key)].body == _BAD
+    assert stage.target.memory._objects[ObjectKey(stage.key)].body == BAD
+
+
+def park_damaged(stage: Stage) -> None:
+    """A rotten copy, whose only source is bad as well: tried in vain until it is parked."""
+    stage.start()
+    stage.damage("rotten")
+    stage.origin.memory._objects.pop(ObjectKey(stage.key))
+    stage.origin.memory._store(ObjectKey(stage.key), BAD, checksums_of(BAD))
+    stage.say(stage.finding("rotten"))
+    stage.loop.pass_time(301)
+    assert (stage.copy().state, stage.copy().error_class) == (CopyState.PARKED, DAMAGED)
+
+
+@pytest.mark.parametrize("is_source_down", [False, True])
+def test_a_retry_of_what_was_parked_as_rotten_reads_it_back_before_it_says_present(
+    stage: Stage, *, is_source_down: bool
+) -> None:
+    """Goal: a store that vouches for rotten bytes is not believed. Method: retry, source still bad.
+
+    The target's own checksum is the right one, its bytes are not. A first try that fails for the
+    network's sake must not make the next one forget what it is about. With a good source it heals.
+    """
+    park_damaged(stage)
+    if is_source_down:
+        stage.target.failure = StoreUnreachableError("head", "onprem", stage.key)
+    stage.say(stage.request())
+    stage.loop.pass_time(1)
+    stage.target.failure = None
+    stage.loop.pass_time(300)
+    assert CopyState.PRESENT not in stage.history()[1:]
+    assert (stage.copy().state, stage.copy().error_class) == (CopyState.PARKED, DAMAGED)
+    stage.origin.memory._objects.pop(ObjectKey(stage.key))
+    body = stage.objects.bodies[stage.key]
+    stage.origin.memory._store(ObjectKey(stage.key), body, checksums_of(body))
+    stage.say(stage.request())
+    stage.loop.pass_time(5)
+    assert stage.copy().state is CopyState.PRESENT
+    assert stage.is_whole()
+    assert stage.aside("damaged") == [BAD]
+
+
+def test_a_retry_of_a_damaged_copy_survives_its_worker() -> None:
+    """Goal: asked for once, done once. Method: SIGKILL after each turn of the loop from the request.
+
+    Made right meanwhile by a person: read back, found right, present, nothing replaced.
+    """
+    ended = set()
+    for turns in range(0, _TURNS, 3):
+        with make_stage() as each:
+            park_damaged(each)
+            body = each.objects.bodies[each.key]
+            each.target.memory._objects.pop(ObjectKey(each.key))
+            each.target.memory._store(ObjectKey(each.key), body, checksums_of(body))
+            each.say(each.request())
+            each.loop.spin(turns)
+            each.kill()
+            ended.add(each.history()[-1])
+            each.start()
+            each.loop.pass_time(30)
+            assert each.history()[-1] is CopyState.PRESENT, turns
+            assert each.is_whole()
+    assert len(ended) >= 2, "the kills fell between the steps"
 
 
 def test_a_false_finding_costs_a_look_and_changes_no_bytes(stage: Stage) -> None:

@@ -3,81 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
-from unittest.mock import patch
 
 import pytest
-from tests.property.stage import StagedStore, modules_with_a_clock
-from tests.property.worker import COPIES, RETRIES, Worker
-from tests.property.world import Objects, new_stage
+from tests.property.one_copy import Stage, make_stage
+from tests.property.worker import COPIES
 
-from tidestore.connectors import holdings
 from tidestore.connectors.errors import UnsupportedError
-from tidestore.schemas.events import CopyChanged, CopyState, RetryAsked
-from tidestore.schemas.topics import retry_key
-
-
-class Stage:
-    """One blob that the target cannot take, so that its copy is parked."""
-
-    def __init__(self) -> None:
-        self.clock, self.loop, self.log = new_stage(1)
-        self.target, self.origin = StagedStore("onprem"), StagedStore("aws")
-        self.objects = Objects(self.loop, self.log, self.origin)
-        self.key = self.objects.add_blob(60, is_inline=True)
-        self.target.refused[self.key] = UnsupportedError("put", "onprem", self.key)
-        self.log.on_append = self._follow
-        self.worker: Worker | None = None
-
-    def start(self) -> Worker:
-        """A worker that holds everything, and has read the log."""
-        self.worker = worker = Worker(self.loop, self.log, self.target, [self.origin])
-        worker.view.take_all()
-        worker.assign({0})
-        self.loop.pass_time(1)
-        worker.deliver(0, 100)
-        self.loop.pass_time(1)
-        return worker
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        worker, self.worker = self.worker, None
-        assert worker is not None
-        worker.kill()
-
-    def say(self, event: RetryAsked) -> None:
-        """Append a request, as a gateway does."""
-        self.log.append(RETRIES, 0, retry_key(event.replica, event.incarnation, event.key), event)
-
-    def history(self) -> list[CopyState]:
-        """The states of the copy, in order."""
-        return [record.state for record in self.log.accepted_ever(COPIES)]
-
-    def request(self) -> RetryAsked:
-        """A request about the copy's newest record."""
-        copy: CopyChanged = self.log.accepted(COPIES)[self.key]
-        return RetryAsked(self.key, "onprem", 1, copy.changed_at_ms, "ana", 1)
-
-    def _follow(self) -> None:
-        # The view's thread is at once with everything.
-        if self.worker is not None:
-            self.loop.call_soon(self.worker.view.take_all)
+from tidestore.schemas.events import CopyState, RetryAsked
 
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    found = Stage()
-    patches: list[Any] = [
-        patch.object(module, "time", found.clock) for module in (*modules_with_a_clock(), holdings)
-    ]
-    for item in patches:
-        item.start()
-    yield found
-    if found.worker is not None:
-        found.kill()
-    for item in patches:
-        item.stop()
-    found.loop.close()
+    """One blob that the target cannot take, so that its copy is parked."""
+    with make_stage() as found:
+        found.target.refused[found.key] = UnsupportedError("put", "onprem", found.key)
+        yield found
 
 
 def test_what_was_asked_is_done_once_however_often_it_is_said(stage: Stage) -> None:

@@ -82,9 +82,10 @@ class Worker:
         )  # fmt: skip
         self.lanes = Lanes(COPIES, self.mover, CopiesQueries(self.view), self.known, self.holdings)
         self.mender = Mender(
-            identity, target, stores, self.mover, self.known, self.holdings,
+            identity, target, stores, self.mover.outcomes, self.known, self.holdings,
             FindingsQueries(self.view, identity.replica, identity.incarnation),
         )  # fmt: skip
+        self.mover.on_corrupt = self.mender.again
         self._feed: asyncio.Queue[tuple[int, int, bytes, bytes]] = asyncio.Queue()
         for work in (self.lanes.run(), self.mender.run(), self.intake.run(), self._agent()):
             self.start(work)
@@ -127,9 +128,9 @@ class Worker:
         """Write another record of a copy, as an outcome of the mover: alone, stamped, confirmed."""
 
         async def write() -> None:
-            await self.mover._record(record)
+            await self.mover.outcomes.record(record)
 
-        await self.mover._alone(record, write)
+        await self.mover.outcomes.alone(record, write)
 
     async def _agent(self) -> None:
         while True:

@@ -27,10 +27,11 @@ from tidestore.connectors.errors import (
     StoreUnreachableError,
 )
 from tidestore.connectors.memory import MemoryStore
-from tidestore.connectors.probes import ROOM_KEY, WRITE_KEY, probe
+from tidestore.connectors.probes import probe
 from tidestore.connectors.store import ByteStream, ObjectInfo
 from tidestore.schemas.checksums import checksums_of
 from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.own_keys import ROOM_KEY, WRITE_KEY
 
 DOWN = StoreUnreachableError("put", "aws", "key")
 

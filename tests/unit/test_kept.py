@@ -28,8 +28,9 @@ from tidestore.schemas.events import (
     RedactionDecided,
     RedactionLifted,
 )
-from tidestore.schemas.kept import KEPT_PREFIX, Kept, kept_bytes, kept_key, newest_of, read_kept
+from tidestore.schemas.kept import Kept, kept_bytes, kept_key, newest_of, read_kept
 from tidestore.schemas.objects import MalformedError, ObjectKey
+from tidestore.schemas.own_keys import KEPT_PREFIX
 from tidestore.schemas.topics import ORIGIN_KEY
 from tidestore.streams.keeping import Keeper, KeptFold
 

@@ -13,16 +13,17 @@ from tidestore.connectors.memory import MemoryStore
 from tidestore.schemas.checksums import checksums_of
 from tidestore.schemas.events import CopyChanged, CopyState
 from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.own_keys import redacted_key
 from tidestore.streams.decisions import Decision
 from tidestore.streams.records import Identity, bare_record, wanted_of
-from tidestore.streams.removal import ASIDE_PREFIX, Found, Removal, next_record, with_facts
+from tidestore.streams.removal import Found, Removal, next_record, with_facts
 
 BODY = b"test"
 NOW = int(time.time() * 1000)
 KEPT = Decision(is_redacted=True, lifted_number=0, reason="consent", purge_after_ms=2**42)
 AT_ONCE = replace(KEPT, purge_after_ms=0)
 LIFTED = replace(KEPT, is_redacted=False, lifted_number=1, purge_after_ms=0)
-ASIDE = ObjectKey(ASIDE_PREFIX + KEY)
+ASIDE = redacted_key(KEY)
 
 
 def present() -> CopyChanged:
