@@ -89,7 +89,8 @@ def make_boto(
         signature_version="s3v4" if key_id else UNSIGNED,
         connect_timeout=_CONNECT_SECONDS_MAX,
         read_timeout=REQUEST_SECONDS_MAX,
-        retries={"total_max_attempts": 2},
+        # None of boto's, which hide what a store asks for. Ours: layers.py, s3_upload.py.
+        retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=connections_max,
         s3={"addressing_style": "path" if endpoint else "auto"},
         # Checksums are ours, computed once while the bytes stream by.

@@ -24,6 +24,7 @@ from tidestore.connectors.errors import (
     StoreUnreachableError,
 )
 from tidestore.connectors.parts import S3_LIMITS, PartedUpload
+from tidestore.connectors.quick import tried_again
 from tidestore.connectors.store import ByteSource, ObjectInfo, UploadJournal
 from tidestore.schemas.checksums import base64_of_hex
 from tidestore.schemas.objects import ObjectKey
@@ -125,17 +126,16 @@ class S3Upload(PartedUpload):
     async def _send_part(self, number: int, body: bytes) -> None:
         store = self._store
         checksum = _crc32c_of(body)
-        reply = await store.boto(
-            "upload",
-            self._key,
-            lambda: store.client.upload_part(
-                **self._target(),
-                UploadId=self._upload_id,
-                PartNumber=number,
-                Body=body,
-                ChecksumCRC32C=checksum,
-            ),
+        send = partial(
+            store.client.upload_part,
+            **self._target(),
+            UploadId=self._upload_id,
+            PartNumber=number,
+            Body=body,
+            ChecksumCRC32C=checksum,
         )
+        # Sent twice, a part is the same part.
+        reply = await tried_again(lambda: store.boto("upload", self._key, send))
         if not reply.get("ETag"):
             raise StoreUnreachableError("upload", store.name, self._key, detail="part without ETag")
         self._parts[number] = self._part(number, reply["ETag"], checksum)
