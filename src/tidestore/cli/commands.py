@@ -34,6 +34,7 @@ class LazyGroup(click.Group):
         "run": "tidestore.cli.run:run",
         "scrub": "tidestore.cli.scrub:scrub",
         "smoke": "tidestore.cli.run:smoke",
+        "statement": "tidestore.cli.statement:statement",
         "status": "tidestore.cli.status:status",
         "verify": "tidestore.cli.verify:verify",
         "worker": "tidestore.cli.serve:worker",
