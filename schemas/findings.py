@@ -18,6 +18,8 @@ class FindingKind(StrEnum):
     ALTERED = "altered"
     # There, and its bytes were read back and are others.
     ROTTEN = "rotten"
+    # Bytes that came from here were wrong, and another source's were right: to be read back.
+    SUSPECTED = "suspected"
     # There, under a valid key that the log does not know.
     DARK = "dark"
     # Dark for long enough: to be moved aside.
@@ -44,8 +46,9 @@ class FindingReported:
     """Something is wrong with a key on a replica; for whoever holds the key's partition.
 
     `changed_at_ms` is that of the copy's record that is meant, 0 when the copy has none (it was
-    written here): once there is another record, the finding is done. The rest is what the log says
-    has to be there. `seen_etag` and `seen_size` are what the store had instead. `first_found_at_ms`
+    written here): once there is another record, the finding is done. For a suspicion it is 0: who
+    tells of it does not know the copy's records. The rest is what the log says has to be there.
+    `seen_etag` and `seen_size` are what the store had instead. `first_found_at_ms`
     stays over repeated findings of the same.
     """
 

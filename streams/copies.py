@@ -80,7 +80,7 @@ class FoldNotes:
 class CopiesFold:
     """Makes tables of one replica's copies."""
 
-    version = 9
+    version = 10
 
     def __init__(self, copies_topic: str, on_notes: Callable[[FoldNotes], None]) -> None:
         self._copies_topic = copies_topic

@@ -11,9 +11,9 @@ from tidestore.streams.records import fresh
 
 # An error's text in a record: enough for a person, bounded for the log.
 _ERROR_CHARS_MAX: Final = 1_000
-# The class of a damaged copy that could not be mended, whatever failed last. It tells such a one from
-# a copy that was never there: what lies under its key was wrong, and the store's word for it is no
-# proof, so that a retry has to read it back.
+# The class of a damaged copy that could not be mended, whatever failed last. It tells such a one
+# from a copy that was never there: what lies under its key was wrong, and the store's word for it
+# is no proof, so that a retry has to read it back.
 DAMAGED: Final = "damaged"
 # What is going, or has to be mended, stays so while it is tried again.
 _LASTING: Final = frozenset({CopyState.REDACTING, CopyState.CORRUPT})

@@ -1,7 +1,8 @@
 """Findings in a worker's view: which of them are still to be carried out.
 
 A finding is open while the record that it is about is the copy's newest one; 0 stands for a copy
-without a record. Whichever of the two is folded second finds the other.
+without a record. A suspicion is about whatever record the copy had by then. Whichever of the two is
+folded second finds the other.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ FoundKey = tuple[str, str, int]
 _OPEN = (
     "SELECT found.key, found.replica, found.incarnation FROM findings found"
     " LEFT JOIN copies copy ON copy.key = found.key"
-    " WHERE found.kind <> 'dark' AND coalesce(copy.changed_at_ms, 0) = found.changed_at_ms"
+    " WHERE found.kind <> 'dark' AND (coalesce(copy.changed_at_ms, 0) = found.changed_at_ms"
+    " OR (found.kind = 'suspected' AND coalesce(copy.changed_at_ms, 0) <= found.found_at_ms))"
 )
 # SQLite takes 32,766 variables in a statement; a batch of this many keys is one quick query.
 _KEYS_PER_QUERY = 500
@@ -31,7 +33,7 @@ def create_findings(db: sqlite3.Connection) -> None:
     """Create the table, empty."""
     db.execute(
         "CREATE TABLE findings (key TEXT, replica TEXT, incarnation INTEGER,"
-        " changed_at_ms INTEGER, kind TEXT, record BLOB,"
+        " changed_at_ms INTEGER, found_at_ms INTEGER, kind TEXT, record BLOB,"
         " PRIMARY KEY (key, replica, incarnation)) WITHOUT ROWID"
     )
 
@@ -41,10 +43,10 @@ def fold_findings(
 ) -> tuple[FoundKey, ...]:
     """Keep findings, after the copies of the same batch; those that are open now."""
     db.executemany(
-        "INSERT OR REPLACE INTO findings VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO findings VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
-            (event.key, event.replica, event.incarnation, event.changed_at_ms, event.kind,
-             encode(event))
+            (event.key, event.replica, event.incarnation, event.changed_at_ms, event.found_at_ms,
+             event.kind, encode(event))
             for event in found
         ],
     )  # fmt: skip
@@ -68,10 +70,13 @@ class FindingsQueries:
         self._view = view
         self._place = (replica, incarnation)
 
-    def open_keys(self) -> list[str]:
-        """Keys with an open finding: for whoever takes a partition over."""
-        sql = f"{_OPEN} AND found.replica = ? AND found.incarnation = ?"
-        return [row[0] for row in self._view.query(sql, self._place)]
+    def open_keys(self, after: str, limit: int) -> list[str]:
+        """The next keys with an open finding, in order."""
+        sql = (
+            f"{_OPEN} AND found.replica = ? AND found.incarnation = ? AND found.key > ?"
+            " ORDER BY found.key LIMIT ?"
+        )
+        return [row[0] for row in self._view.query(sql, (*self._place, after, limit))]
 
     def find(self, key: str) -> FindingReported | None:
         """The newest finding about a key."""

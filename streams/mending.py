@@ -1,5 +1,7 @@
 """What the owner of a partition does about findings: repair, finish a redaction, move aside.
 
+    suspected, here, present --> read back --right--> nothing    '-wrong, or missing--.
+                                                                                       v
     finding --is it about the copy's newest record?--no--> nothing: somebody was quicker
        |yes
     corrupt, due now (confirmed) --> look --missing--> copy from another replica --> present
@@ -46,6 +48,15 @@ LOGGER: Final = logging.getLogger("tidestore.mending")
 # once are enough, and leave room.
 _AT_ONCE: Final = 8
 _TEXT_CHARS_MAX: Final = 1_000
+# What is older is left to the comparison of the day, and to the next one: a day's worth of false
+# suspicions is read back again when a partition changes hands, never a year's.
+_SUSPECTED_MS_MAX: Final = 24 * 3_600_000
+# The log may have come to know what was dark; so an old order is not carried out. The comparison
+# that gave it says it again a day later.
+_QUARANTINE_MS_MAX: Final = 3_600_000
+# Open findings that are held in memory; all of them are in the view, and asked for in portions.
+_ASKED_MAX: Final = 10_000
+_PORTION: Final = 500
 _MENDED: Final = frozenset({FindingKind.LOST, FindingKind.ALTERED, FindingKind.ROTTEN})
 
 
@@ -72,22 +83,28 @@ class Mender:
         self._news = asyncio.Event()
         # Keys with a finding that is not carried out yet; the finding itself is in the view.
         self._asked: dict[str, None] = {}
+        # The view is gone through from the key after this one for more; None when it need not be.
+        self._sweep: str | None = None
+        self._is_more = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def notice(self, notes: FoldNotes) -> None:
         """The view folded findings."""
         mine = (self._identity.replica, self._identity.incarnation)
         for key, *life in notes.findings:
-            if tuple(life) == mine and self._holds(key):
+            if tuple(life) != mine or not self._holds(key):
+                continue
+            if len(self._asked) < _ASKED_MAX:
                 self._asked[key] = None
+            else:
+                self._is_more = True
         if notes.findings:
             self._news.set()
 
     async def held(self, partition: int) -> None:
         """A partition was taken: findings that its last owner has not carried out are ours."""
-        for key in self._queries.open_keys():
-            if partition_of(key, self._identity.partitions) == partition:
-                self._asked[key] = None
+        del partition  # the sweep takes whatever is held by then
+        self._is_more = True
         self._news.set()
 
     async def run(self) -> None:
@@ -95,11 +112,24 @@ class Mender:
         try:
             while True:
                 self._news.clear()
+                self._fill()
                 self._start()
+                await asyncio.sleep(0)  # a long sweep gives others their turns
                 await self._news.wait()
         finally:
             for task in self._tasks.values():
                 task.cancel()
+
+    def _fill(self) -> None:
+        """Take a portion of open findings from the view, when there are more and there is room."""
+        if self._sweep is None and self._is_more and len(self._asked) < _PORTION:
+            self._sweep, self._is_more = "", False
+        if self._sweep is None or len(self._asked) >= _PORTION:
+            return
+        keys = self._queries.open_keys(self._sweep, _PORTION)
+        self._asked.update((key, None) for key in keys if self._holds(key))
+        self._sweep = keys[-1] if len(keys) == _PORTION else None
+        self._news.set()
 
     def _start(self) -> None:
         for key in list(self._asked):
@@ -132,6 +162,9 @@ class Mender:
     async def _act(self, finding: FindingReported) -> None:
         # Looked up now: while we waited for our turn the copy may have got another record.
         record = self._known.find_record(finding.key)
+        if finding.kind == FindingKind.SUSPECTED:
+            await self._look(finding, record)
+            return
         is_newest = (record.changed_at_ms if record is not None else 0) == finding.changed_at_ms
         if not is_newest:
             return
@@ -141,12 +174,36 @@ class Mender:
                     record or _record_of(finding), "redacted, and still there"
                 )
         elif finding.kind == FindingKind.QUARANTINE:
-            if record is None:
+            if record is None and _age_ms(finding) < _QUARANTINE_MS_MAX:
                 await self._move_aside(finding)
         elif finding.kind in _MENDED:
             current = record or _record_of(finding)
             if current.state is CopyState.PRESENT:
                 await self._mend(current, finding)
+
+    async def _look(self, finding: FindingReported, record: CopyChanged | None) -> None:
+        """Somebody got wrong bytes from here: read the copy back, and mend it if that is so."""
+        if record is None and finding.origin == self._identity.replica:
+            record = _record_of(finding)
+        if (
+            record is None
+            or record.state is not CopyState.PRESENT
+            or record.changed_at_ms > finding.found_at_ms  # it was mended since
+            or _age_ms(finding) > _SUSPECTED_MS_MAX
+            or self._known.is_redacted(finding.key)
+        ):
+            return
+        kind = FindingKind.ROTTEN
+        try:
+            if await self._sources.is_right(self._target, wanted_of(record)):
+                LOGGER.info("%s: %s is right: it was bad on its way", record.replica, record.key)
+                return
+        except ObjectMissingError:
+            kind = FindingKind.LOST
+        except StoreError as error:
+            LOGGER.warning("cannot look at %s: %s", record.key, error)  # a comparison will
+            return
+        await self._mend(record, replace(finding, kind=kind.value))
 
     async def _mend(self, record: CopyChanged, finding: FindingReported) -> None:
         suspect = replace(
@@ -240,6 +297,10 @@ class Mender:
             "%s: %s, of which the log knows nothing, lies under %s now",
             self._identity.replica, key, aside,
         )  # fmt: skip
+
+
+def _age_ms(finding: FindingReported) -> int:
+    return int(time.time() * 1000) - finding.found_at_ms
 
 
 def _record_of(finding: FindingReported) -> CopyChanged:

@@ -30,6 +30,8 @@ class Wanted:
     content_type: str
     origin: str
     sums: Checksums | None
+    log_offset: int = 0
+    written_at_ms: int = 0
 
 
 def record_of(identity: Identity, event: ObjectWritten, log_offset: int) -> CopyChanged:
@@ -112,4 +114,6 @@ def wanted_of(record: CopyChanged) -> Wanted:
         content_type=record.content_type,
         origin=record.origin,
         sums=checksums_from(record.size, record.sha256, record.checksums),
+        log_offset=record.log_offset,
+        written_at_ms=record.written_at_ms,
     )

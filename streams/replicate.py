@@ -51,6 +51,7 @@ from tidestore.streams.scrub_timer import ScrubTimer
 from tidestore.streams.settings import WorkerSettings
 from tidestore.streams.sources import Sources
 from tidestore.streams.states import KnownStates
+from tidestore.streams.suspicion import Suspicions
 from tidestore.streams.uploads import Sweeper
 
 LOGGER: Final = logging.getLogger("tidestore.replicate")
@@ -152,7 +153,11 @@ class ReplicateWorker:
         mover.on_corrupt = self._mender.again
         timer = ScrubTimer(self._settings, target, writer, lambda: holdings.stamp(0) is not None)
         sweeper = Sweeper(target, queries, holdings, identity.partitions)
-        work = (self._lanes.run(), self._mender.run(), timer.run(), sweeper.run())
+        suspicions = Suspicions(writer, self._settings.topics.findings, self._life_of)
+        sources.on_wrong = suspicions.tell
+        work = (
+            self._lanes.run(), self._mender.run(), timer.run(), sweeper.run(), suspicions.run(),
+        )  # fmt: skip
         self._background = [asyncio.create_task(item) for item in work]
 
     async def run(self) -> None:
@@ -244,6 +249,10 @@ class ReplicateWorker:
     async def _held(self, partition: int) -> None:
         await self._lanes.held(partition)
         await self._mender.held(partition)
+
+    def _life_of(self, source: str) -> int | None:
+        life = self._source_lives.get(source)
+        return None if life is None else life.incarnation
 
     def _drain(self) -> None:
         if hasattr(self, "_lanes"):

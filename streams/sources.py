@@ -28,6 +28,7 @@ from tidestore.streams.asking import Asking
 from tidestore.streams.fair_places import FairPlaces
 from tidestore.streams.plan import SMALL_BYTES_MAX
 from tidestore.streams.records import Wanted
+from tidestore.streams.suspicion import suspects_among
 
 # Manifests of waiting bundles are looked at about 14 times each; this many bytes of them are kept.
 _MANIFEST_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -74,6 +75,8 @@ class Sources:
         self._begun: dict[str, float] = {}
         self._manifests: OrderedDict[str, bytes] = OrderedDict()
         self._manifest_bytes = 0
+        # Hears of a source whose bytes were wrong while another one's were right: suspicion.py.
+        self.on_wrong: Callable[[Wanted, StoreError], None] = _nobody_hears
 
     def seconds_under_way(self, key: str) -> float:
         """For how long a copy has had its place; 0 while it waits for one."""
@@ -144,11 +147,12 @@ class Sources:
         info = await target.head(wanted.key)
         if not reads_back and wanted.sums is not None and info.proves(wanted.sums):
             return info
-        if info.size == wanted.size and await self._hashes_right(target, wanted):
+        if info.size == wanted.size and await self.is_right(target, wanted):
             return info
         return await self._repair(target, wanted, info)
 
-    async def _hashes_right(self, target: ObjectStore, wanted: Wanted) -> bool:
+    async def is_right(self, target: ObjectStore, wanted: Wanted) -> bool:
+        """Whether the bytes that are there, read back, are the wanted ones. Raises StoreError."""
         stream = await target.get(wanted.key)
         source = CheckedSource(stream.chunks, sha256=wanted.sha256, size=wanted.size)
         try:
@@ -198,14 +202,22 @@ class Sources:
                     place=place,
                 )  # fmt: skip
                 try:
-                    return await use(source)
+                    info = await use(source)
                 finally:
                     await stream.close()
             except StoreError as error:
                 if error.store != store.name:
                     raise  # it is the target that failed: another source would not help
                 errors.append(error)
+                continue
+            self._tell_of(wanted, errors)
+            return info
         raise NoSourceError(wanted.key, errors)
+
+    def _tell_of(self, wanted: Wanted, errors: list[StoreError]) -> None:
+        """The right bytes were found: whoever gave wrong ones before is suspicious."""
+        for error in suspects_among(errors):
+            self.on_wrong(wanted, error)
 
     async def _read_small(self, wanted: Wanted) -> bytes:
         errors: list[StoreError] = []
@@ -220,8 +232,13 @@ class Sources:
             except StoreError as error:
                 errors.append(error)
                 continue
+            self._tell_of(wanted, errors)
             return body
         raise NoSourceError(wanted.key, errors)
+
+
+def _nobody_hears(wanted: Wanted, error: StoreError) -> None:
+    del wanted, error
 
 
 def refuse_too_large(target: ObjectStore, wanted: Wanted) -> None:

@@ -66,8 +66,9 @@ class Stage:
             "changed_at_ms": copy.changed_at_ms, "log_offset": 0, "size": copy.size,
             "sha256": copy.sha256, "content_type": "x/y",
             "checksums": checksums_text(checksums_of(self.objects.bodies[self.key])),
-            "origin": "aws", "written_at_ms": 0, "scrub_id": "s", "found_at_ms": 1,
-            "first_found_at_ms": 1, "seen_etag": stored.info.etag if stored else "",
+            "origin": "aws", "written_at_ms": 0, "scrub_id": "s",
+            "found_at_ms": int(self.clock.now * 1000), "first_found_at_ms": 1,
+            "seen_etag": stored.info.etag if stored else "",
         }  # fmt: skip
         return FindingReported(**{**values, **changes})
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from tests.property.one_copy import BAD, Stage, make_stage
+from tests.property.worker import COPIES
 
 from tidestore.connectors.errors import StoreUnreachableError
 from tidestore.schemas.checksums import checksums_of
 from tidestore.schemas.events import CopyState
+from tidestore.schemas.findings import FindingReported
 from tidestore.schemas.objects import PUBLIC, ObjectKey, blob_key
+from tidestore.streams import mending
 from tidestore.streams.failure import DAMAGED
 
 # More turns of the loop than a repair takes.
@@ -125,12 +129,12 @@ def test_a_retry_of_what_was_parked_as_rotten_reads_it_back_before_it_says_prese
 
 
 def test_a_retry_of_a_damaged_copy_survives_its_worker() -> None:
-    """Goal: asked for once, done once. Method: SIGKILL after each turn of the loop from the request.
+    """Goal: asked for once, done once. Method: SIGKILL after each turn of the loop, in turn.
 
     Made right meanwhile by a person: read back, found right, present, nothing replaced.
     """
     ended = set()
-    for turns in range(0, _TURNS, 3):
+    for turns in range(0, 16, 3):
         with make_stage() as each:
             park_damaged(each)
             body = each.objects.bodies[each.key]
@@ -201,3 +205,108 @@ def test_an_old_dark_object_is_moved_aside_and_a_known_one_never(stage: Stage) -
     stage.say(stage.finding("quarantine", changed_at_ms=0))
     stage.loop.pass_time(5)
     assert stage.is_whole(), "it has a record"
+
+
+def test_an_order_to_move_aside_that_waited_for_its_worker_is_not_carried_out(
+    stage: Stage,
+) -> None:
+    """Goal: a paused replica that is resumed. Method: an order of two hours ago, a worker's start.
+
+    The log may know the object by now, and gateways may write here. The next comparison tells.
+    """
+    key = blob_key(PUBLIC, checksums_of(b"dark").sha256)
+    info = stage.target.memory._store(key, b"dark", checksums_of(b"dark"))
+    stage.start()
+    order = stage.finding("quarantine", key=key, changed_at_ms=0, seen_etag=info.etag)
+    stage.kill()
+    stage.say(order)
+    stage.loop.pass_time(7_200)
+    stage.start()
+    stage.loop.pass_time(30)
+    assert stage.target.holds(key)
+    stage.say(replace(order, found_at_ms=int(stage.clock.now * 1000)))
+    stage.loop.pass_time(5)
+    assert not stage.target.holds(key)
+
+
+def suspect(stage: Stage, **changes: object) -> FindingReported:
+    """What a worker of another replica says: it knows nothing of the copy's records."""
+    return stage.finding("suspected", changed_at_ms=0, seen_etag="", **changes)
+
+
+def test_a_suspected_copy_is_mended_whenever_its_owner_is_killed() -> None:
+    """Goal: every crash point. Method: rotten, told by somebody else, SIGKILL after each turn."""
+    points = set()
+    for turns in range(0, _TURNS, 2):
+        with make_stage() as each:
+            each.start()
+            each.damage("rotten")
+            each.say(suspect(each))
+            each.loop.spin(turns)
+            each.kill()
+            points.add((tuple(each.history()), each.is_whole()))
+            each.start()
+            each.loop.pass_time(30)
+            assert each.is_whole(), turns
+            assert each.history()[-1] is CopyState.PRESENT
+            assert CopyState.CORRUPT in each.history()
+            assert each.aside("damaged") == [BAD]
+    assert len(points) >= 3, "the kills fell between the steps"
+
+
+def test_a_suspicion_costs_a_read_and_proves_nothing(stage: Stage) -> None:
+    """Goal: what others say is looked at, never believed. Method: right; gone; redacted; old.
+
+    One that is right stays present without a record; one that is gone is copied again.
+    """
+    stage.start()
+    stage.say(suspect(stage))
+    stage.loop.pass_time(5)
+    assert stage.history() == [CopyState.PRESENT]
+    stage.damage("rotten")
+    stage.say(suspect(stage, found_at_ms=int(stage.clock.now * 1000) - 25 * 3_600_000))
+    stage.loop.pass_time(5)
+    assert stage.history() == [CopyState.PRESENT], "a comparison has looked since"
+    stage.damage("lost")
+    stage.say(suspect(stage))
+    stage.loop.pass_time(5)
+    assert stage.history() == [CopyState.PRESENT, CopyState.CORRUPT, CopyState.PRESENT]
+    assert stage.is_whole()
+    stage.damage("rotten")
+    stage.objects.redact(stage.key)
+    stage.say(suspect(stage))
+    stage.loop.pass_time(5)
+    assert stage.history().count(CopyState.CORRUPT) == 1
+
+
+def test_however_many_findings_there_are_few_are_held_and_all_are_mended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Goal: any number of findings. Method: bounds of a few, forty lost, a kill in the middle."""
+    monkeypatch.setattr(mending, "_ASKED_MAX", 6)
+    monkeypatch.setattr(mending, "_PORTION", 4)
+    with make_stage() as stage:
+        keys = [stage.objects.add_blob(60, is_inline=True) for _ in range(40)]
+        worker = stage.start()
+        records = stage.log.accepted(COPIES)
+        for key in keys:
+            stage.target.memory._objects.pop(ObjectKey(key))
+            copy = records[key]
+            stage.say(
+                stage.finding(
+                    "lost", key=key, changed_at_ms=copy.changed_at_ms, sha256=copy.sha256,
+                    checksums=copy.checksums,
+                )
+            )  # fmt: skip
+        held = []
+        for _ in range(12):
+            stage.loop.spin(1)
+            held.append(len(worker.mender._asked))
+        assert 0 < max(held) <= 6
+        stage.kill()
+        done = sum(stage.target.holds(key) for key in keys)
+        assert done < 40, "the kill came too late to be one"
+        stage.start()
+        stage.loop.pass_time(30)
+        assert all(stage.target.holds(key) for key in keys)
+        assert {stage.log.accepted(COPIES)[key].state for key in keys} == {CopyState.PRESENT}
