@@ -58,6 +58,7 @@ FOLDER_CAPABILITIES = Capabilities(
     checks_credentials=False,
     content_type=False,
     resumable_uploads=False,
+    lists_ranges=False,  # every range would read the whole of a directory again
     object_bytes_max=8 * 1024**4,  # ext4 ends a file at 16 TiB; half of it, for other systems
 )
 

@@ -64,6 +64,8 @@ class Capabilities:
     lists_traces: bool = True
     # An upload that was broken off can be gone on with by another process: see UploadJournal.
     resumable_uploads: bool = True
+    # A listing that begins at a key costs nothing for those before it, and may be one of several.
+    lists_ranges: bool = True
     # What was written is still there after the server restarts.
     keeps_data: bool = True
     # Larger objects are refused before a byte is sent. The number's source is in the adapter.

@@ -27,8 +27,9 @@ from tidestore.schemas.events import CopyState
 from tidestore.schemas.findings import FindingKind, FindingReported, ReadbackMoved
 from tidestore.schemas.objects import ObjectKey
 from tidestore.schemas.topics import scrub_key
-from tidestore.streams.scrub_compare import Counts, Suspicion
+from tidestore.streams.scrub_compare import Counts
 from tidestore.streams.scrub_judge import Judge, reason_to_stop
+from tidestore.streams.scrub_spool import Suspicion
 from tidestore.streams.scrub_view import ScrubRows, mark_of
 
 if TYPE_CHECKING:
@@ -102,8 +103,9 @@ class Readback:
         batch.bytes += size
         if (size, digest) != (row["size"], row["sha256"]):
             detail = f"{size} bytes with sha256 {digest} were read back"
+            seen = (info.size, info.etag)
             batch.rotten.append(
-                Suspicion(FindingKind.ROTTEN, key, mark_of(row), info, detail, row["size"])
+                Suspicion(FindingKind.ROTTEN, key, mark_of(row), detail, *seen, row["size"])
             )
 
     def _is_here(self, row: sqlite3.Row) -> bool:
@@ -160,7 +162,7 @@ class Readback:
         await scrubber.fold()
         judge = Judge(
             scrubber.identity, self._rows, scrubber.rules, "readback", _now_ms(),
-            is_origin=scrubber.is_origin,
+            is_origin=scrubber.writes_here(self._rows),
         )  # fmt: skip
         found = judge.judge(batch.rotten).findings
         counts = Counts(expected=batch.objects, listed=batch.objects)

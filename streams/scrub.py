@@ -16,11 +16,13 @@ itself; the next comparison begins again. Nothing is changed here: a comparison 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from tidestore.connectors.log import LogWriter
@@ -31,13 +33,10 @@ from tidestore.schemas.findings import FindingReported, ScrubReported, Verdict
 from tidestore.schemas.positions import Cut
 from tidestore.schemas.topics import Topics, retry_key, scrub_key
 from tidestore.streams.records import Identity
-from tidestore.streams.scrub_compare import (
-    Comparison,
-    Counts,
-    DisorderError,
-    TooManyError,
-)
+from tidestore.streams.scrub_compare import Counts, DisorderError
 from tidestore.streams.scrub_judge import Judge, Judgement, Rules, reason_to_stop, verdict_of
+from tidestore.streams.scrub_merge import Merge
+from tidestore.streams.scrub_spool import Spool, TooManyError
 from tidestore.streams.scrub_view import Cuts, ScrubRows
 
 LOGGER: Final = logging.getLogger("tidestore.scrub")
@@ -46,16 +45,17 @@ LOGGER: Final = logging.getLogger("tidestore.scrub")
 FOLD_SECONDS_MAX: Final = 3_600.0
 # Records under way to the broker at once.
 _APPENDS_AT_ONCE: Final = 500
-# The pace is looked at after so many keys.
-_KEYS_PER_LOOK: Final = 500
+# Findings that are kept to be shown; all of them are in the topic `findings`.
+FINDINGS_SHOWN: Final = 1_000
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a comparison found. `report` is what is published of it."""
+    """What a comparison found. `report` is what is published of it, `findings` the first of all."""
 
     report: ScrubReported
     findings: list[FindingReported] = field(default_factory=list)
+    findings_left_out: int = 0
     counts: Counts = field(default_factory=Counts)
     keys_per_second: float = 0.0
 
@@ -74,6 +74,10 @@ class Scrubber:
     is_origin: bool
     # Listed keys a second at most, for one that runs beside other work; 0 is without a bound.
     keys_per_second_max: int = 0
+    # Ranges of a large store that are listed at once.
+    ranges_at_once: int = 1
+    # Where much that looks wrong is written down until it is judged; the system's by default.
+    folder: Path | None = None
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def run(self, *, is_dry: bool = False) -> Outcome:
@@ -82,29 +86,52 @@ class Scrubber:
         rows = ScrubRows(self.view, self.identity.replica)
         cuts = await self._cuts()
         await self._fold_own()
-        comparison = Comparison(rows.expected(cuts))
-        begun = time.monotonic()
-        broken = await self._compare(comparison)
-        seconds = max(1e-6, time.monotonic() - begun)
-        await self._cuts()
-        judge = Judge(
-            self.identity, rows, self.rules, scrub_id, _now_ms(), is_origin=self.is_origin
-        )
-        judgement = judge.judge(comparison.suspicions)
-        counts = comparison.counts
-        counts.expected -= judgement.unexpected
-        counts.expected_bytes -= judgement.unexpected_bytes
-        stopped = broken or reason_to_stop(counts, judgement.kinds, self.rules)
-        report = self._report(scrub_id, begun_ms, cuts, counts, judgement, stopped)
-        if stopped:
-            LOGGER.error("scrub of %s stopped: %s", self.identity.replica, stopped)
-        if not is_dry:
-            if not stopped:
-                await self.hand_over(judgement.findings)
-            report = self._signed(report, counts, rows)
-            await self._publish(report)
+        with contextlib.closing(Spool(self.folder)) as spool:
+            merge = Merge(
+                self.store, rows, cuts, spool, self.ranges_at_once, self.keys_per_second_max,
+                self.sleep,
+            )  # fmt: skip
+            begun = time.monotonic()
+            broken = await _merged(merge)
+            seconds = max(1e-6, time.monotonic() - begun)
+            await self._cuts()
+            judge = Judge(
+                self.identity,
+                rows,
+                self.rules,
+                scrub_id,
+                _now_ms(),
+                is_origin=self.writes_here(rows),
+            )
+            judgement = await self._judge(judge, spool)
+            counts = merge.counts
+            counts.expected -= judgement.unexpected
+            counts.expected_bytes -= judgement.unexpected_bytes
+            stopped = broken or reason_to_stop(counts, judgement.kinds, self.rules)
+            report = self._report(scrub_id, begun_ms, cuts, counts, judgement, stopped)
+            if stopped:
+                LOGGER.error("scrub of %s stopped: %s", self.identity.replica, stopped)
+            if not is_dry:
+                if not stopped:
+                    await self._hand_over_all(judge, spool)
+                report = self._signed(report, counts, rows)
+                await self._publish(report)
         rate = max(counts.listed, counts.expected) / seconds
-        return Outcome(report, judgement.findings, counts, rate)
+        left_out = sum(judgement.kinds.values()) - len(judgement.findings)
+        return Outcome(report, judgement.findings, left_out, counts, rate)
+
+    async def _judge(self, judge: Judge, spool: Spool) -> Judgement:
+        """All that looks wrong, counted; a portion at a time, so that others have their turns."""
+        judgement = Judgement()
+        for portion in spool.portions():
+            judgement.add(judge.judge(portion), findings_max=FINDINGS_SHOWN)
+            await self.sleep(0)
+        return judgement
+
+    async def _hand_over_all(self, judge: Judge, spool: Spool) -> None:
+        """Hand over what still holds: judged again, since the first may have been minutes ago."""
+        for portion in spool.portions():
+            await self.hand_over(judge.judge(portion).findings)
 
     async def _cuts(self) -> Cuts:
         """The ends of copies and log, both folded; redactions too, before anything is judged.
@@ -128,33 +155,15 @@ class Scrubber:
         await self._cuts()
         await self._fold_own()
 
+    def writes_here(self, rows: ScrubRows) -> bool:
+        """Whether gateways write to this replica: as the topic says, which may be news to us."""
+        origin = rows.origin()
+        return self.is_origin if origin is None else origin == self.identity.replica
+
     async def _fold_own(self) -> None:
-        for topic in (self.topics.findings, self.topics.scrubs):
+        for topic in (self.topics.replicas, self.topics.findings, self.topics.scrubs):
             ends = await self.writer.ends(topic, [0])
             await self.view.reached(topic, ends, timeout_seconds=FOLD_SECONDS_MAX)
-
-    async def _compare(self, comparison: Comparison) -> str:
-        """Merge the listing; why that had to end early, if it had to. Raises StoreError."""
-        begun, taken = time.monotonic(), 0
-        try:
-            async for info in self.store.list():
-                comparison.take(info)
-                taken += 1
-                if taken % _KEYS_PER_LOOK == 0:
-                    await self._pace(taken, begun)
-            comparison.finish()
-        except DisorderError as error:
-            return f"{error}: it cannot be compared"
-        except TooManyError as error:
-            return f"{error}: nothing was changed"
-        return ""
-
-    async def _pace(self, taken: int, begun: float) -> None:
-        """Let others have their turn, and keep to the bound."""
-        ahead = 0.0
-        if self.keys_per_second_max:
-            ahead = taken / self.keys_per_second_max - (time.monotonic() - begun)
-        await self.sleep(max(0.0, ahead))
 
     def _report(
         self,
@@ -178,7 +187,8 @@ class Scrubber:
             expected=counts.expected,
             equal=counts.equal,
             expected_bytes=counts.expected_bytes,
-            owed=counts.owed,
+            # What was let go may be wrong still: it is owed until somebody has looked.
+            owed=counts.owed + judgement.unexpected,
             listed=counts.listed,
             lost=kinds["lost"],
             altered=kinds["altered"],
@@ -212,6 +222,17 @@ class Scrubber:
     async def _publish(self, report: ScrubReported) -> None:
         key = scrub_key(report.replica, report.incarnation)
         await self.writer.append(self.topics.scrubs, 0, key, report)
+
+
+async def _merged(merge: Merge) -> str:
+    """Merge listing and log; why that had to end early, if it had to. Raises StoreError."""
+    try:
+        await merge.run()
+    except DisorderError as error:
+        return f"{error}: it cannot be compared"
+    except TooManyError as error:
+        return f"{error}: nothing was changed"
+    return ""
 
 
 def statement_of(report: ScrubReported, counts: Counts, rows: ScrubRows) -> dict[str, Any]:

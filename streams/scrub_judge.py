@@ -15,7 +15,8 @@ from tidestore.schemas.checksums import Checksums, checksums_text
 from tidestore.schemas.findings import FindingKind, FindingReported, Verdict
 from tidestore.schemas.objects import Sha256
 from tidestore.streams.records import Identity
-from tidestore.streams.scrub_compare import Counts, Suspicion
+from tidestore.streams.scrub_compare import Counts
+from tidestore.streams.scrub_spool import Suspicion
 from tidestore.streams.scrub_view import mark_of
 
 # Rucio's bound, and ours: when a tenth looks wrong, it is the listing, the credentials or the
@@ -61,17 +62,27 @@ class Judgement:
     """What is really wrong, and how much was let go."""
 
     findings: list[FindingReported] = field(default_factory=list)
+    # How many of each kind; a quarantine counts as dark.
+    kinds: Counter[str] = field(default_factory=Counter)
     unjudged: int = 0
     # Of those let go: what had been counted as expected, and is not any more.
     unexpected: int = 0
     unexpected_bytes: int = 0
 
-    @property
-    def kinds(self) -> Counter[str]:
-        """How many of each kind; a quarantine counts as dark."""
-        found = Counter(str(finding.kind) for finding in self.findings)
-        found["dark"] += found.pop("quarantine", 0)
-        return found
+    def found(self, finding: FindingReported) -> None:
+        """One that is really wrong."""
+        self.findings.append(finding)
+        kind = FindingKind.DARK if finding.kind == FindingKind.QUARANTINE else finding.kind
+        self.kinds[str(kind)] += 1
+
+    def add(self, other: Judgement, *, findings_max: int) -> None:
+        """Count another portion in; of its findings only as many as there is room for."""
+        room = max(0, findings_max - len(self.findings))
+        self.findings += other.findings[:room]
+        self.kinds += other.kinds
+        self.unjudged += other.unjudged
+        self.unexpected += other.unexpected
+        self.unexpected_bytes += other.unexpected_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +107,7 @@ class Judge:
                     judgement.unexpected += 1
                     judgement.unexpected_bytes += suspicion.size
             else:
-                judgement.findings.append(finding)
+                judgement.found(finding)
         return judgement
 
     def _judge(self, suspicion: Suspicion) -> FindingReported | None:
@@ -124,8 +135,7 @@ class Judge:
     def _finding(
         self, suspicion: Suspicion, kind: FindingKind, row: sqlite3.Row | None
     ) -> FindingReported:
-        info = suspicion.info
-        etag = info.etag if info is not None else ""
+        etag = suspicion.seen_etag
         first = self.rows.first_found(suspicion.key, kind, etag)
         sums = _sums(row)
         return FindingReported(
@@ -144,7 +154,7 @@ class Judge:
             scrub_id=self.scrub_id,
             found_at_ms=self.now_ms,
             first_found_at_ms=self.now_ms if first is None else first,
-            seen_size=info.size if info is not None else 0,
+            seen_size=suspicion.seen_size,
             seen_etag=etag,
             detail=suspicion.detail,
         )
@@ -162,12 +172,13 @@ def _sums(row: sqlite3.Row | None) -> Checksums | None:
 
 def reason_to_stop(counts: Counts, kinds: Mapping[str, int], rules: Rules) -> str:
     """Why nothing may be changed; empty when it may."""
-    if counts.expected and not counts.listed:
-        return f"the listing is empty, and {counts.expected} objects should be there"
-    # Present and redacted ones are shares of what has to be there, dark ones of what is there.
+    if counts.expected and not counts.ours:
+        # Whatever else lies there: an unmounted disk has a lost+found, a wrong bucket anything.
+        return f"the listing has no object of ours, and {counts.expected} should be there"
+    # Lost and altered ones are shares of what has to be there, all others of what is there.
     bases = {"lost": counts.expected, "altered": counts.expected}
     for kind, count in sorted(kinds.items()):
-        base = bases.get(kind, counts.listed)
+        base = bases.get(kind, counts.ours)
         if count > rules.stop_objects_min and count * 100 > rules.stop_percent * base:
             return (
                 f"{count} of {base} objects are {kind}, more than {rules.stop_percent} %:"
@@ -183,6 +194,7 @@ def verdict_of(counts: Counts, judgement: Judgement, stopped: str) -> Verdict:
     kinds = judgement.kinds
     if kinds["lost"] or kinds["altered"] or kinds["unredacted"]:
         return Verdict.FINDINGS
-    if counts.owed or counts.equal != counts.expected:
+    if counts.owed or judgement.unexpected or counts.equal != counts.expected:
+        # What looked wrong and has another record since may be wrong still: nobody has looked.
         return Verdict.INCOMPLETE
     return Verdict.EQUAL

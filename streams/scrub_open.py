@@ -31,11 +31,15 @@ async def open_scrubber(
     stack: contextlib.AsyncExitStack,
     *,
     keys_per_second_max: int,
+    ranges_at_once: int = 1,
 ) -> Scrubber:
     """Open the view in a folder that nobody else uses now; closed by `stack`."""
     identity, topics, chosen = identity_of(settings), settings.topics, settings.scrub
     fold = ScrubFold(identity.replica, identity.incarnation, identity.topic)
-    followed = [topics.redactions, topics.findings, topics.scrubs, topics.log, identity.topic]
+    followed = [
+        topics.redactions, topics.replicas, topics.findings, topics.scrubs, topics.log,
+        identity.topic,
+    ]  # fmt: skip
     path = folder / f"scrub-{identity.replica}-{identity.incarnation}.sqlite"
     view = View(path, fold, settings.kafka, followed)
     await view.start()
@@ -44,4 +48,5 @@ async def open_scrubber(
     return Scrubber(
         identity, topics, store, view, writer, rules, Signer(chosen.signing_key),
         is_origin=settings.is_origin, keys_per_second_max=keys_per_second_max,
+        ranges_at_once=ranges_at_once, folder=folder,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from tidestore.schemas.events import (
     CopyState,
     ObjectRedacted,
     ObjectWritten,
+    OriginChosen,
     PartitionClaimed,
     RedactionDecided,
     RedactionLifted,
@@ -29,6 +30,11 @@ from tidestore.schemas.objects import find_key_parts
 from tidestore.streams.scrub_compare import Duty, Expected
 
 PAGE_ROWS: Final = 1_000
+# Up to so many rows a replica is listed in one go: some tens of pages.
+_ONE_RANGE_ROWS: Final = 20_000
+# A thousand ranges keep every one of a few busy; more would cost requests and nothing else.
+_BOUNDS_MAX: Final = 1_024
+_HEX_DIGITS: Final = "0123456789abcdef"
 # No record of the copy: its mark holds the event's offset instead.
 NO_RECORD: Final = -1
 
@@ -54,7 +60,7 @@ class Cuts:
 class ScrubFold:
     """Makes the tables of one replica's comparison."""
 
-    version = 1
+    version = 3
 
     def __init__(self, replica: str, incarnation: int, copies_topic: str) -> None:
         self._replica = replica
@@ -106,6 +112,9 @@ class ScrubFold:
                 book.claimed(record.partition, record.offset, event.worker)
                 claim = (record.partition, record.offset, event.worker)
                 db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", claim)
+            elif isinstance(event, OriginChosen):
+                chosen = (type(event).__name__, encode(event))
+                db.execute("INSERT OR REPLACE INTO progress VALUES (?, ?)", chosen)
             elif isinstance(event, (ObjectRedacted, RedactionDecided, RedactionLifted)):
                 _fold_redaction(db, event, record)
             elif isinstance(event, (FindingReported, ScrubReported, ReadbackMoved)) and (
@@ -161,10 +170,32 @@ class ScrubRows:
         self._view = view
         self._replica = replica
 
-    def expected(self, cuts: Cuts, after: str = "") -> Iterator[Expected]:
-        """All keys of the log in order, as of the cuts; what changed since is free."""
+    def expected(self, cuts: Cuts, after: str = "", until: str | None = None) -> Iterator[Expected]:
+        """The keys of the log in order, as of the cuts; what changed since is told apart."""
         for row in self.rows(after):
+            if until is not None and row["key"] > until:
+                return
             yield self._expected(row, cuts)
+
+    def bounds(self) -> list[str]:
+        """Where a listing is cut into ranges, in order; nowhere while there is little to list.
+
+        Names are hexadecimal and evenly spread, so each kind of each dataset is cut into 16.
+        """
+        if not self._view.query("SELECT 1 FROM objects LIMIT 1 OFFSET ?", (_ONE_RANGE_ROWS,)):
+            return []
+        found: list[str] = []
+        last = ""
+        while len(found) < _BOUNDS_MAX:
+            rows = self._view.query(
+                "SELECT key FROM objects WHERE key > ? ORDER BY key LIMIT 1", (last,)
+            )
+            if not rows:
+                break
+            folder = str(rows[0]["key"]).rpartition("/")[0]
+            found += [f"{folder}/{digit}" for digit in _HEX_DIGITS]
+            last = f"{folder}/~"  # behind every name of ours
+        return found
 
     def rows(self, after: str = "") -> Iterator[sqlite3.Row]:
         """All rows in order of key."""
@@ -215,6 +246,11 @@ class ScrubRows:
         same = {rows[0]["kind"], kind} <= {"dark", "quarantine"} or rows[0]["kind"] == kind
         return int(rows[0]["first_found_at_ms"]) if same else None
 
+    def origin(self) -> str | None:
+        """Which replica is written to, as the topic says; None while it says nothing."""
+        found = self._progress(OriginChosen)
+        return str(found.replica) if isinstance(found, OriginChosen) else None
+
     def last_report(self) -> ScrubReported | None:
         """The last comparison of this replica's life."""
         found = self._progress(ScrubReported)
@@ -245,9 +281,12 @@ class ScrubRows:
         if state is None:
             # The event itself is the proof of the origin's own copy (R1).
             return Duty.PRESENT if row["origin"] == self._replica else Duty.OWED
-        if row["copy_offset"] >= cuts.copies.get(partition, 0) or state == CopyState.EXCLUDED:
+        if state == CopyState.EXCLUDED:
             return Duty.FREE
-        return Duty.PRESENT if state == CopyState.PRESENT else Duty.OWED
+        if state != CopyState.PRESENT:
+            return Duty.OWED
+        is_new = row["copy_offset"] >= cuts.copies.get(partition, 0)
+        return Duty.CHANGED if is_new else Duty.PRESENT
 
 
 def mark_of(row: sqlite3.Row) -> tuple[int, int]:

@@ -15,9 +15,9 @@ from tidestore.connectors.memory import MemoryStore
 from tidestore.connectors.signing import Signer
 from tidestore.connectors.store import ObjectInfo
 from tidestore.schemas.checksums import checksums_of
-from tidestore.schemas.events import CopyState, ObjectRedacted, RedactionDecided
+from tidestore.schemas.events import CopyState, ObjectRedacted, OriginChosen, RedactionDecided
 from tidestore.schemas.objects import PUBLIC, ObjectKey, blob_key
-from tidestore.schemas.topics import Topics, partition_of
+from tidestore.schemas.topics import ORIGIN_KEY, Topics, partition_of
 from tidestore.streams.records import Identity
 from tidestore.streams.scrub import Scrubber
 from tidestore.streams.scrub_judge import Rules
@@ -56,7 +56,9 @@ class ScrubWorld:
     def __post_init__(self) -> None:
         self.shown = InterruptedStore(self.store)
         fold = ScrubFold("onprem", 1, COPIES)
-        followed = [TOPICS.redactions, TOPICS.findings, TOPICS.scrubs, TOPICS.log, COPIES]
+        followed = [
+            TOPICS.redactions, TOPICS.replicas, TOPICS.findings, TOPICS.scrubs, TOPICS.log, COPIES,
+        ]  # fmt: skip
         self.view = MemoryView(self.log, fold, followed)
         self.log.on_append = self.view.take_all
         self.writer = MemoryWriter(self.log)
@@ -64,10 +66,10 @@ class ScrubWorld:
     def close(self) -> None:
         self.view.tables.close()
 
-    def scrubber(self) -> Scrubber:
+    def scrubber(self, **more: Any) -> Scrubber:
         return Scrubber(
             Identity("onprem", 1, COPIES, PARTS), TOPICS, self.shown, self.view, self.writer,
-            self.rules, Signer(Secret("k")), is_origin=self.origin == "onprem",
+            self.rules, Signer(Secret("k")), is_origin=self.origin == "onprem", **more,
         )  # fmt: skip
 
     def body(self, number: int) -> tuple[str, bytes]:
@@ -99,6 +101,10 @@ class ScrubWorld:
         self.log.append(TOPICS.redactions, 0, key, decided)
         event = ObjectRedacted(key, 1, "consent", "admin", 5)
         self.log.append(TOPICS.log, partition_of(key, PARTS), key, event)
+
+    def say_origin(self, replica: str) -> None:
+        """The origin was moved."""
+        self.log.append(TOPICS.replicas, 0, ORIGIN_KEY, OriginChosen(replica, 2, 7))
 
     def add(self, number: int) -> str:
         """An object that is where it should be, with all its records."""

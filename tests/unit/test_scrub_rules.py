@@ -47,8 +47,12 @@ def test_more_than_a_tenth_of_anything_stops(
 
 
 def test_an_empty_listing_stops_even_a_small_store() -> None:
-    """Goal: an unmounted disk is not repaired. Method: one object expected, nothing listed."""
-    assert "empty" in reason_to_stop(Counts(expected=1, listed=0), {"lost": 1}, Rules())
+    """Goal: an unmounted disk is not repaired. Method: one object expected, none of ours listed.
+
+    What lies on the empty mount point, or in the wrong bucket, is nothing of ours.
+    """
+    for counts in (Counts(expected=1, listed=0), Counts(expected=1, listed=9, foreign=9)):
+        assert "no object of ours" in reason_to_stop(counts, {"lost": 1}, Rules())
     assert not reason_to_stop(Counts(expected=0, listed=0), {}, Rules())
 
 
@@ -92,12 +96,18 @@ def test_equal_needs_all_that_has_to_be_there(world: ScrubWorld) -> None:
 def test_the_verdict_names_the_worst() -> None:
     """Goal: one word. Method: all of them."""
     whole = Counts(expected=2, equal=2)
-    finding = [_finding("lost")]
     assert verdict_of(whole, Judgement(), "why") is Verdict.STOPPED
-    assert verdict_of(whole, Judgement(findings=finding), "") is Verdict.FINDINGS
-    assert verdict_of(whole, Judgement(findings=[_finding("dark")]), "") is Verdict.EQUAL
+    assert verdict_of(whole, _judgement(_finding("lost")), "") is Verdict.FINDINGS
+    assert verdict_of(whole, _judgement(_finding("dark")), "") is Verdict.EQUAL
+    assert verdict_of(whole, Judgement(unexpected=1), "") is Verdict.INCOMPLETE
     assert verdict_of(Counts(expected=2, equal=2, owed=1), Judgement(), "") is Verdict.INCOMPLETE
     assert verdict_of(whole, Judgement(), "") is Verdict.EQUAL
+
+
+def _judgement(finding: FindingReported) -> Judgement:
+    judgement = Judgement()
+    judgement.found(finding)
+    return judgement
 
 
 def _finding(kind: str) -> FindingReported:

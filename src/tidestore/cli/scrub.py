@@ -19,7 +19,6 @@ from tidestore.cli.serve import config_option, find_config
 
 # Findings that are printed; all of them are in the topic `findings`.
 _SHOWN: Final = 20
-_SHOWN_AS_JSON: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +88,7 @@ async def _work(settings: Any, asked: _Asked) -> dict[str, Any]:
     from tidestore.connectors.provision import provision  # noqa: PLC0415
     from tidestore.connectors.registry import make_store  # noqa: PLC0415
     from tidestore.streams.readback import Readback  # noqa: PLC0415
+    from tidestore.streams.scrub_merge import RANGES_AT_ONCE  # noqa: PLC0415
     from tidestore.streams.scrub_open import open_scrubber  # noqa: PLC0415
 
     topics = settings.topics
@@ -106,8 +106,9 @@ async def _work(settings: Any, asked: _Asked) -> dict[str, Any]:
         await writer.start()
         stack.push_async_callback(writer.stop)
         scrubber = await open_scrubber(
-            settings, store, writer, settings.data_folder, stack, keys_per_second_max=0
-        )
+            settings, store, writer, settings.data_folder, stack,
+            keys_per_second_max=0, ranges_at_once=RANGES_AT_ONCE,
+        )  # fmt: skip
         outcome = await scrubber.run(is_dry=asked.is_dry)
         read_back: dict[str, Any] | None = None
         findings = list(outcome.findings)
@@ -140,8 +141,8 @@ def _document(
     if document["statement"]:
         document["statement"] = json.loads(document["statement"])
     document["keys_per_second"] = round(outcome.keys_per_second)
-    document["findings"] = found[:_SHOWN_AS_JSON]
-    document["findings_left_out"] = max(0, len(found) - _SHOWN_AS_JSON)
+    document["findings"] = found
+    document["findings_left_out"] = outcome.findings_left_out
     document["read_back"] = read_back
     return document
 
@@ -162,7 +163,7 @@ def _show(document: dict[str, Any], *, is_dry: bool) -> None:
         click.echo(f"  {item['kind']}: {item['key']}: {item['detail']}")
     left = len(document["findings"]) + document["findings_left_out"] - _SHOWN
     if left > 0:
-        click.echo(f"  and {left} more; --json tells up to {_SHOWN_AS_JSON}")
+        click.echo(f"  and {left} more; `tidestore log show findings` tells all")
     if document["read_back"]:
         click.echo(f"  {document['read_back']['bytes']} bytes read back, "
                    f"{document['read_back']['rotten']} objects rotten")  # fmt: skip
