@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from tidestore.client.api import Client, ClientError
 from tidestore.client.kit.state import State
-from tidestore.connectors.marker import MARKER_KEY, Marker, take_place
+from tidestore.connectors.marker import Marker, take_place
 from tidestore.connectors.store import ObjectStore
 from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.own_keys import MARKER_KEY
 
 _ERASED_AT_ONCE: Final = 500
 
