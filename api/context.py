@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
 
 from tidestore.api.auth import WRITE, Authenticator
-from tidestore.api.lookup import Index, Watchers
+from tidestore.api.lookup import CopyRow, Index, Watchers
 from tidestore.api.origin import Author, OriginWriter
 from tidestore.api.problems import Handler, Problem
 from tidestore.api.settings import GatewaySettings
@@ -20,6 +21,7 @@ from tidestore.connectors.directory import Served
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.traces import ROOT, annotate, is_tracing, span
+from tidestore.schemas.events import CopyState
 from tidestore.schemas.objects import PUBLIC, DatasetName, MalformedError, check_dataset
 from tidestore.schemas.positions import Position
 
@@ -54,6 +56,18 @@ class Gateway:
             hint = "one of " + ", ".join(self.replica_names)
             raise Problem(400, "unknown_replica", "there is no such replica", hint=hint)
         return name
+
+    def excluded_on(self, key: str, copies: Mapping[str, CopyRow]) -> set[str]:
+        """The replicas that are not to have an object, by their word or, before it, their filter.
+
+        One that is left out today comes along with what refers to it tomorrow.
+        """
+        return {
+            name
+            for name, life in self.lives.items()
+            if ((copy := copies.get(name)) is None and not life.filter.is_root(key))
+            or (copy is not None and copy.state is CopyState.EXCLUDED)
+        }
 
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)

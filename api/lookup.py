@@ -90,6 +90,8 @@ class Lag:
     oldest_key: str | None
     waiting: int
     parked: int
+    # What the replica's filter leaves out.
+    excluded: int = 0
 
 
 class Index:
@@ -222,6 +224,7 @@ class Index:
             oldest_key=key,
             waiting=totals.get("waiting", (0, 0))[0],
             parked=totals.get("parked", (0, 0))[0],
+            excluded=totals.get("excluded", (0, 0))[0],
         )
 
     def has_begun(self, topic: str) -> bool:

@@ -18,6 +18,7 @@ from tidestore.api.scrubs import SCRUBS, scrub_document
 from tidestore.api.status import LAGS
 from tidestore.connectors.store import Capabilities
 from tidestore.schemas.events import ReplicaRetired
+from tidestore.schemas.filters import FILTER_CHARS_MAX, ReplicaFilter
 from tidestore.schemas.objects import PUBLIC, MalformedError, check_replica
 
 PROGRESS: Final = web.AppKey("progress", ProgressMeter)
@@ -25,8 +26,9 @@ PROGRESS: Final = web.AppKey("progress", ProgressMeter)
 URL_CHARS_MAX: Final = 2_048
 CREDENTIAL_CHARS_MAX: Final = 63
 REASON_CHARS_MAX: Final = 500
-_NEW: Final = {"name", "url", "credential", "adopt"}
+_NEW: Final = {"name", "url", "credential", "adopt", "filter"}
 _CHANGE: Final = {"paused", "reason"}
+_LOST: Final = {"incarnation", "reason"}
 # Large copies that are listed for a replica: its workers have two each under way; others of them
 # broke off and wait for their next try.
 _UNDER_WAY_MAX: Final = 20
@@ -72,12 +74,14 @@ async def add_replica(request: web.Request) -> web.StreamResponse:
         _text(body, "url", URL_CHARS_MAX, required=True),
         _text(body, "credential", CREDENTIAL_CHARS_MAX),
         _flag(body, "adopt", default=False),
+        ReplicaFilter.parse(_text(body, "filter", FILTER_CHARS_MAX)),
     )
     event = await request.app[REPLICA_BOOK].add(new, who)
     document = {
         "name": event.name,
         "incarnation": event.incarnation,
         "url": event.url,
+        "filter": event.filter,
         "registered_at_ms": event.registered_at_ms,
     }
     headers = {**_NO_STORE, "Location": f"/v1/replicas/{event.name}"}
@@ -96,6 +100,21 @@ async def change_replica(request: web.Request) -> web.StreamResponse:
     reason = _text(body, "reason", REASON_CHARS_MAX)
     await request.app[REPLICA_BOOK].pause(name, who, reason, is_paused=is_paused)
     return web.json_response({"name": name, "is_paused": is_paused}, headers=_NO_STORE)
+
+
+async def lose_replica(request: web.Request) -> web.StreamResponse:
+    """Declare a replica's content gone: it begins again and is filled from the others."""
+    who = _operator(request)
+    name = request.match_info["name"]
+    body = await read_json(request)
+    _check_members(body, _LOST)
+    life = body.get("incarnation")
+    if not isinstance(life, int) or isinstance(life, bool) or life < 1:
+        raise MalformedError("incarnation", "is not that of the life that is lost")
+    reason = _text(body, "reason", REASON_CHARS_MAX)
+    event = await request.app[REPLICA_BOOK].lost(name, life, who, reason)
+    document = {"name": name, "incarnation": event.incarnation}
+    return web.json_response(document, headers=_NO_STORE)
 
 
 async def retire_replica(request: web.Request) -> web.StreamResponse:
@@ -121,9 +140,11 @@ def _document(request: web.Request, name: str) -> dict[str, object]:
         "url": life.url,
         "is_origin": name == gateway.settings.origin,
         "is_paused": life.is_paused,
+        "filter": str(life.filter),
         "registered_at_ms": life.registered_at_ms,
         "gaps": gateway.stores[name].capabilities.gaps(Capabilities()),
         "present": lag.present,
+        "excluded": lag.excluded,
         "lag": {
             "objects": lag.pending,
             "bytes": lag.pending_bytes,

@@ -29,6 +29,7 @@ from tidestore.connectors.places import overlap, refuse_secrets
 from tidestore.connectors.provision import provision, topic_ids
 from tidestore.connectors.registry import factory_of, make_store
 from tidestore.schemas.events import ReplicaRegistered, ReplicaRetired
+from tidestore.schemas.filters import EVERYTHING, ReplicaFilter
 from tidestore.schemas.objects import MalformedError, ReplicaName
 
 LOGGER: Final = logging.getLogger("tidestore.replicas")
@@ -45,6 +46,7 @@ class NewReplica:
     url: str
     credential: str
     adopt: bool
+    filter: ReplicaFilter = EVERYTHING
 
 
 class ReplicaBook:
@@ -68,6 +70,7 @@ class ReplicaBook:
         address = StoreAddress.parse(new.url)
         refuse_secrets(new.url, address)
         factory_of(address.scheme)
+        self._refuse_unknown(new.filter)
         async with self._lock:
             await self._directory.read_to_end(self._writer)
             self._refuse_taken(new, address)
@@ -77,8 +80,9 @@ class ReplicaBook:
             await self._make_topic(new.name, life)
             url, _, options = new.url.partition("?")
             event = ReplicaRegistered(
-                new.name, life, url, _now_ms(), options, new.credential, changed_by=who
-            )
+                new.name, life, url, _now_ms(), options, new.credential, changed_by=who,
+                filter=str(new.filter),
+            )  # fmt: skip
             placed = await self._append(event, before)
             await self._refuse_overtaken(event, address, placed)
         LOGGER.warning("%s is a replica now, incarnation %d, by %s", new.name, life, who)
@@ -98,16 +102,45 @@ class ReplicaBook:
         """Stop serving a replica; raises Problem. Its objects stay where they are."""
         async with self._lock:
             known = await self._served(name)
-            origin = self._directory.origin()
-            if origin is not None and origin[0] == name:
-                raise Problem(
-                    409, "is_origin", f"{name} is the origin: every write begins there",
-                    hint="only another replica can be retired",
-                )  # fmt: skip
+            self._refuse_origin(name)
             reason = f"{reason} (by {who})" if reason else f"by {who}"
             event = ReplicaRetired(name, known.record.incarnation, reason, _now_ms())
             await self._append(event, known)
         LOGGER.warning("%s is retired: %s", name, reason)
+
+    async def lost(self, name: str, life: int, who: str, reason: str) -> ReplicaRegistered:
+        """Begin a replica's next life, because what it held in this one is gone; raises Problem.
+
+        `life` is the one that is lost: asked a second time, it is another one by then.
+        """
+        async with self._lock:
+            known = await self._served(name)
+            self._refuse_origin(name)
+            record = known.record
+            assert isinstance(record, ReplicaRegistered), "served"  # noqa: S101
+            if record.incarnation != life:
+                raise Problem(
+                    409, "changed_meanwhile",
+                    f"{name} is in incarnation {record.incarnation}, not {life}",
+                    hint="`tidestore replica ls` says how far it is",
+                )  # fmt: skip
+            await self._renew_place(name, life + 1)
+            await self._make_topic(ReplicaName(name), life + 1)
+            event = replace(
+                record, incarnation=life + 1, registered_at_ms=_now_ms(), changed_by=who,
+                reason=reason,
+            )  # fmt: skip
+            await self._append(event, known)
+        LOGGER.warning("%s is lost (%s), by %s: incarnation %d", name, reason, who, life + 1)
+        return event
+
+    def _refuse_origin(self, name: str) -> None:
+        origin = self._directory.origin()
+        if origin is not None and origin[0] == name:
+            raise Problem(
+                409, "is_origin", f"{name} is the origin: every write begins there",
+                hint="only another replica can be retired, or declared lost",
+            )  # fmt: skip
 
     async def _served(self, name: str) -> Known:
         await self._directory.read_to_end(self._writer)
@@ -116,6 +149,13 @@ class ReplicaBook:
             hint = "one of " + ", ".join(self._fleet.stores)
             raise Problem(404, "unknown_replica", f"no replica {name!r} is served", hint=hint)
         return known
+
+    def _refuse_unknown(self, chosen: ReplicaFilter) -> None:
+        """A misspelt dataset would make a replica that stays empty and says that it is complete."""
+        unknown = chosen.datasets - {str(name) for name in self._settings.datasets}
+        if unknown:
+            hint = "one of " + ", ".join(self._settings.datasets)
+            raise MalformedError("filter", f"names no dataset {min(unknown)!r}", hint=hint)
 
     def _refuse_taken(self, new: NewReplica, address: StoreAddress) -> None:
         keyring = self._settings.keyring
@@ -149,6 +189,28 @@ class ReplicaBook:
                 source.read()
             except MalformedError as error:
                 raise Problem(422, "credential_unknown", error.reason, hint=hint) from None
+        try:
+            await self._mark(new.name, address.keyed(source), life, adopt=new.adopt)
+        except PlaceRefusedError as error:
+            raise _refused(error) from None
+
+    async def _renew_place(self, name: str, life: int) -> None:
+        """Mark the place of a replica that is served for its next life, whatever is left there."""
+        there = served(self._settings.replicas, self._directory.known(), self._settings.keyring)
+        address = there[name].address
+        try:
+            try:
+                await self._mark(name, address, life, adopt=False)
+            except PlaceRefusedError as error:
+                if error.code != "not_empty":
+                    raise
+                # No marker, and objects that may be ours: whatever is there will be proved.
+                await self._mark(name, address, life, adopt=True)
+        except PlaceRefusedError as error:
+            raise _refused(error) from None
+
+    async def _mark(self, name: str, address: StoreAddress, life: int, *, adopt: bool) -> None:
+        """Examine and mark a place. Raises PlaceRefusedError."""
         topic = self._settings.topics.replicas
         ids = await asyncio.to_thread(topic_ids, self._settings.kafka, [topic])
         known = self._directory.known()
@@ -156,18 +218,15 @@ class ReplicaBook:
         def is_served(marker: Marker) -> bool:
             about = known.get(marker.replica)
             return (
-                about is not None
+                marker.replica != name
+                and about is not None
                 and not about.is_retired
                 and about.record.incarnation == marker.incarnation
             )
 
-        store = make_store(new.name, address.keyed(source))
+        store = make_store(name, address)
         try:
-            mine = Marker(ids[topic], new.name, life)
-            await take_place(store, mine, is_served, adopt=new.adopt)
-        except PlaceRefusedError as error:
-            status = 409 if error.code in ("foreign_content", "not_empty") else 422
-            raise Problem(status, error.code, str(error), hint=error.hint) from None
+            await take_place(store, Marker(ids[topic], name, life), is_served, adopt=adopt)
         finally:
             await store.close()
 
@@ -216,6 +275,11 @@ def _overlaps(name: str, url: str) -> Problem:
         f"this place and that of {name}, {url}, lie in one another",
         hint="two prefixes side by side are two replicas; the same one is not",
     )
+
+
+def _refused(error: PlaceRefusedError) -> Problem:
+    status = 409 if error.code in ("foreign_content", "not_empty") else 422
+    return Problem(status, error.code, str(error), hint=error.hint)
 
 
 def _overtaken(name: str) -> Problem:

@@ -81,4 +81,5 @@ def registration(entry: Served, known: Known | None, now_ms: int) -> ReplicaRegi
         is_paused=record.is_paused,
         changed_by="configuration",
         reason=record.reason,
+        filter=record.filter,
     )

@@ -45,6 +45,7 @@ def all_routes() -> list[web.RouteDef]:
         web.delete("/v1/parties/{name}", receipts.remove_party),
         web.get("/v1/changes", changes.get_changes),
         web.get("/v1/objects", consumer.read_stored),
+        web.post("/v1/replicas/{name}/losses", replica_admin.lose_replica),
         web.get("/v1/statements", scrubs.list_statements),
         web.get("/v1/parked", parked.list_parked),
         web.post("/v1/parked/retries", parked.ask_retries),

@@ -154,6 +154,13 @@ def choose_replicas(request: web.Request, target: Target) -> list[str]:
         gateway.check_replica(wanted)
         present &= {wanted}
     found = [name for name in gateway.replica_names if name in present]
+    if not found and wanted is not None and wanted in _left_out(gateway, target):
+        raise Problem(
+            404,
+            "excluded_there",
+            f"{wanted} is not to have this object: its filter leaves it out",
+            hint="read it without replica=, or from another one",
+        )
     if not found:
         where = f"on {wanted}" if wanted else "on any replica"
         raise Problem(
@@ -166,6 +173,12 @@ def choose_replicas(request: web.Request, target: Target) -> list[str]:
     return found
 
 
+def _left_out(gateway: Gateway, target: Target) -> set[str]:
+    """The replicas that are not to have what is read."""
+    keys = {target.row.key, target.bytes_key}
+    return set().union(*(gateway.excluded_on(key, gateway.index.copies(key)) for key in keys))
+
+
 def copy_document(
     gateway: Gateway, row: ObjectRow, name: str, copy: CopyRow | None
 ) -> dict[str, object]:
@@ -173,7 +186,10 @@ def copy_document(
     store = gateway.stores[name]
     is_origin = row.origin == name
     if copy is None and not is_origin:
-        state = "pending"
+        # Its worker has not come to it yet; what its filter leaves out is known beforehand.
+        life = gateway.lives.get(name)
+        is_left_out = life is not None and not life.filter.is_root(row.key)
+        state = "excluded" if is_left_out else "pending"
     else:
         state = copy.state.value if copy is not None else "present"
     document: dict[str, object] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,12 +37,21 @@ class Asked:
     replicas: int
     seconds: float
     replica: str | None = None
+    # No number was named: wherever it is to be.
+    is_everywhere: bool = False
 
-    def is_met(self, present: set[str]) -> bool:
-        """Whether the replicas that have it are enough."""
+    def is_met(self, present: set[str], excluded: Collection[str] = ()) -> bool:
+        """Whether the replicas that have it are enough. `excluded`: those that never will."""
         if self.replica is not None:
             return self.replica in present
-        return len(present) >= self.replicas
+        without = len(excluded) if self.is_everywhere else 0
+        return len(present) >= self.replicas - without
+
+    def is_in_vain(self, count: int, excluded: Collection[str]) -> bool:
+        """Whether waiting cannot help: of `count` replicas too many are not to have it."""
+        if self.replica is not None:
+            return self.replica in excluded
+        return not self.is_everywhere and self.replicas > count - len(excluded)
 
 
 def asked_of(request: web.Request) -> Asked | None:
@@ -58,7 +68,9 @@ def asked_of(request: web.Request) -> Asked | None:
     if preference is not None and preference[1]:
         seconds = float(preference[1])
     replicas = number_parameter(request, "replicas", count, 1, count)
-    return Asked(replicas, min(seconds, gateway.settings.limits.wait_seconds_max), replica)
+    is_everywhere = "replicas" not in request.query
+    seconds = min(seconds, gateway.settings.limits.wait_seconds_max)
+    return Asked(replicas, seconds, replica, is_everywhere)
 
 
 async def answer_write(
@@ -76,19 +88,25 @@ async def answer_write(
     headers = {POSITION_HEADER: str(outcome.position)}
     document["position"] = str(outcome.position)
     if asked is not None:
-        present = await _wait(request, key, outcome, asked)
+        present, excluded = await _wait(request, key, outcome, asked)
         document["present_on"] = sorted(present)
+        if excluded:
+            document["excluded_on"] = sorted(excluded)
         headers["Preference-Applied"] = "wait"
-        if not asked.is_met(present):
+        if not asked.is_met(present, excluded):
             status = 202
             document["waiting_for"] = asked.replica or asked.replicas
     return web.json_response(document, status=status, headers=headers)
 
 
-async def _wait(request: web.Request, key: ObjectKey, outcome: Outcome, asked: Asked) -> set[str]:
+async def _wait(
+    request: web.Request, key: ObjectKey, outcome: Outcome, asked: Asked
+) -> tuple[set[str], set[str]]:
+    """Where it is by then, and where it is not to be."""
     gateway = gateway_of(request)
     news = gateway.watchers.subscribe(key)
     present: set[str] = set()
+    excluded: set[str] = set()
     try:
         async with asyncio.timeout(asked.seconds):
             await gateway.index.reach(outcome.position)
@@ -96,11 +114,15 @@ async def _wait(request: web.Request, key: ObjectKey, outcome: Outcome, asked: A
                 news.clear()
                 row = gateway.index.find(key)
                 if row is not None:
-                    present = gateway.index.present_on(row, gateway.index.copies(key))
-                if asked.is_met(present):
-                    return present
+                    copies = gateway.index.copies(key)
+                    present = gateway.index.present_on(row, copies)
+                    excluded = gateway.excluded_on(key, copies) - present
+                if asked.is_met(present, excluded) or asked.is_in_vain(
+                    len(gateway.stores), excluded
+                ):
+                    return present, excluded
                 await news.wait()
     except (TimeoutError, LogUnavailableError):
-        return present
+        return present, excluded
     finally:
         gateway.watchers.unsubscribe(key, news)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,10 @@ from tidestore.connectors.log import LogWriter
 from tidestore.connectors.view import Folded, View
 from tidestore.schemas.codec import decode, encode
 from tidestore.schemas.events import OriginChosen, ReplicaRegistered, ReplicaRetired
-from tidestore.schemas.objects import ReplicaName
+from tidestore.schemas.filters import EVERYTHING, ReplicaFilter
+from tidestore.schemas.objects import MalformedError, ReplicaName
+
+LOGGER: Final = logging.getLogger("tidestore.replicas")
 
 # The topic holds a record for each replica; reading it takes as long as finding its broker.
 _READ_SECONDS_MAX: Final = 60.0
@@ -41,6 +45,12 @@ class Served:
     is_paused: bool = False
     # When this life began; 0 while only a configuration file knows it.
     registered_at_ms: int = 0
+    # Which objects it is to have, in this life.
+    filter: ReplicaFilter = EVERYTHING
+
+    def is_sure_of(self, key: str) -> bool:
+        """Whether an object is sure to come here, and soon: others may wait for that."""
+        return not self.is_paused and self.filter.is_root(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +72,37 @@ def served(
     configured: Iterable[Served], known: dict[str, Known], keyring: Keyring
 ) -> dict[str, Served]:
     """What is to be served, by name: those of the file in its order, then all others by name."""
-    found: dict[str, Served] = {}
+    found: dict[str, Served | None] = {}
     for item in configured:
         about = known.get(item.name)
         if about is None or about.record.incarnation < item.incarnation:
             found[item.name] = item
         elif isinstance(record := about.record, ReplicaRegistered):
-            found[item.name] = Served(
-                item.name,
-                record.incarnation,
-                item.address,
-                item.url,
-                record.is_paused,
-                record.registered_at_ms,
-            )
+            found[item.name] = _as_recorded(item, record)
     names = {item.name for item in configured}
     for name, about in sorted(known.items()):
         if name not in names and isinstance(record := about.record, ReplicaRegistered):
-            found[name] = Served(
-                ReplicaName(name),
-                record.incarnation,
-                address_of(record, keyring),
-                record.url,
-                record.is_paused,
-                record.registered_at_ms,
-            )
-    return found
+            item = Served(ReplicaName(name), 0, address_of(record, keyring), record.url)
+            found[name] = _as_recorded(item, record)
+    return {name: item for name, item in found.items() if item is not None}
+
+
+def _as_recorded(item: Served, record: ReplicaRegistered) -> Served | None:
+    """The replica in the life that the topic says; None when we cannot know what it is to have."""
+    try:
+        chosen = ReplicaFilter.parse(record.filter)
+    except MalformedError as error:
+        # Of a newer release. Whoever served it as if it were open would fill it with what its
+        # owner has excluded.
+        LOGGER.error("%s cannot be served here: %s", item.name, error)
+        return None
+    return replace(
+        item,
+        incarnation=record.incarnation,
+        is_paused=record.is_paused,
+        registered_at_ms=record.registered_at_ms,
+        filter=chosen,
+    )
 
 
 def address_of(record: ReplicaRegistered, keyring: Keyring) -> StoreAddress:

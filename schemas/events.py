@@ -171,7 +171,10 @@ class PartitionClaimed:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaRegistered:
-    """A replica exists, in this life since `registered_at_ms`, at this address: no secrets."""
+    """A replica exists, in this life since `registered_at_ms`, at this address: no secrets.
+
+    `filter` says which objects it is to have (filters.py); it stays the same within a life.
+    """
 
     name: str
     incarnation: int
@@ -182,6 +185,7 @@ class ReplicaRegistered:
     is_paused: bool = False
     changed_by: str = ""
     reason: str = ""
+    filter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

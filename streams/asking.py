@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
 from tidestore.connectors.breaker import Breaker
+from tidestore.connectors.directory import Served
 from tidestore.connectors.errors import (
     ChecksumMismatchError,
     ObjectMissingError,
@@ -71,15 +72,20 @@ class Asking:
         self._breakers = breakers or {}
         self.reads = reads or Reads(target)
         self._distrusted_until: dict[str, float] = {}
-        self._trees: dict[tuple[str, int], dict[str, str]] = {}
+        # How each replica is served: one that is paused, or is not to have an object, is no source
+        # to wait for. Empty: all are sure to get everything.
+        self._lives: Mapping[str, Served] = {}
+        self._trees: dict[tuple[str, int, frozenset[str]], dict[str, str]] = {}
 
     def use(
         self,
         stores: Mapping[str, ObjectStore],
         places: Mapping[str, Place],
         breakers: Mapping[str, Breaker],
+        lives: Mapping[str, Served],
     ) -> None:
         """Ask these stores from now on; what is being read goes on."""
+        self._lives = dict(lives)
         self._stores = dict(stores)
         known = dict.fromkeys(stores, Place("onprem"))
         self._prices = Prices({**known, **places}, self._settings)
@@ -97,7 +103,7 @@ class Asking:
                 latency_seconds=self.reads.latency_seconds(name),
             )
             for name in self._stores
-            if name != self._target
+            if name != self._target and self._may_have(name, wanted.key)
         ]
         return [self._stores[item.name] for item in order_sources(candidates)]
 
@@ -146,17 +152,34 @@ class Asking:
             raise CheaperSoonError(cheap, seconds)
 
     def _parent(self, wanted: Wanted) -> str | None:
-        """The source in the cheapest tree, if that is another one than the origin."""
+        """The source in the cheapest tree, if that is another one than the origin.
+
+        All workers see the same tree but for their own place in it: nobody waits for one who is
+        not sure to get the object, so there is no circle either.
+        """
         if wanted.origin not in self._stores or wanted.origin == self._target:
             return None
         # One tree for sizes that differ by less than a factor of four: few trees, little error.
         step = wanted.size.bit_length() // 2
-        tree = self._trees.get((wanted.origin, step))
+        sure = frozenset(
+            name
+            for name in self._stores
+            if name in (wanted.origin, self._target) or self._is_sure_of(name, wanted.key)
+        )
+        tree = self._trees.get((wanted.origin, step, sure))
         if tree is None:
-            tree = cheapest_tree(self._prices, wanted.origin, 4**step)
-            self._trees[wanted.origin, step] = tree
+            tree = cheapest_tree(self._prices, wanted.origin, 4**step, sure)
+            self._trees[wanted.origin, step, sure] = tree
         parent = tree[self._target]
         return None if parent == wanted.origin else parent
+
+    def _is_sure_of(self, name: str, key: str) -> bool:
+        life = self._lives.get(name)
+        return life is None or life.is_sure_of(key)
+
+    def _may_have(self, name: str, key: str) -> bool:
+        life = self._lives.get(name)
+        return life is None or life.filter.may_hold(key)
 
     def _is_open(self, name: str) -> bool:
         breaker = self._breakers.get(name)

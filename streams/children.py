@@ -32,7 +32,10 @@ class Children:
         sources: Sources,
         known: KnownStates,
         busy: Mapping[str, asyncio.Future[None]],
+        *,
+        takes_in: bool = False,
     ) -> None:
+        self._takes_in = takes_in
         self._target = target
         self._sources = sources
         self._known = known
@@ -50,13 +53,13 @@ class Children:
             data = await self._sources.manifest(wanted)
         children = children_of(parts.kind, parts.dataset, data)
         states = self._known.states(children)
-        found = readiness(wanted.key, children, states)
+        found = self._judge(wanted, children, states)
         if isinstance(found, Blocked):
             busy = [self._busy[child] for child in children if child in self._busy]
             if busy:
                 await asyncio.wait(busy, timeout=_SIBLING_SECONDS)
                 states = self._known.states(children)
-                found = readiness(wanted.key, children, states)
+                found = self._judge(wanted, children, states)
         if (
             isinstance(found, Blocked)
             and found.child not in states
@@ -65,8 +68,13 @@ class Children:
             # Written here when this replica was the origin: such objects have no record, their
             # events are the proof (R1). Nothing would ever wake a manifest that waits for one.
             await self._add_written_here(children, states)
-            found = readiness(wanted.key, children, states)
+            found = self._judge(wanted, children, states)
         return found
+
+    def _judge(
+        self, wanted: Wanted, children: Sequence[ObjectKey], states: Mapping[str, CopyState]
+    ) -> Readiness:
+        return readiness(wanted.key, children, states, takes_in=self._takes_in)
 
     async def _add_written_here(
         self, children: Sequence[ObjectKey], states: dict[str, CopyState]

@@ -40,6 +40,10 @@ _HAS_ENDED = (
     "(child.state IN ('present', 'excluded', 'redacted')"
     " OR (child.state = 'parked' AND parent.state = 'waiting'))"
 )
+_TAKES = (
+    "SELECT parent.key FROM copies parent JOIN copies child ON child.key = parent.waits_for"
+    " WHERE parent.state = 'waiting' AND child.state = 'excluded'"
+)
 _EDGES = ", ".join(f"'{name}'" for name in sorted(EDGE_CLASSES | {"throttled"}))
 # A request is open while the record that it is about is the copy's newest one. Requests about other
 # replicas, or about other lives of this one, find no copy here.
@@ -71,6 +75,8 @@ class FoldNotes:
     claims: tuple[tuple[int, int, str], ...] = ()
     # Parked copies that somebody wants tried again: partition, key, the record that was meant.
     retries: tuple[tuple[int, str, int], ...] = ()
+    # Manifests that wait for an excluded child: it has to come after all (including.py).
+    takes: tuple[str, ...] = ()
     # Findings that are open: key, replica, incarnation.
     findings: tuple[FoundKey, ...] = ()
     # Whether a copy is due for a try, now or later.
@@ -82,7 +88,15 @@ class CopiesFold:
 
     version = 10
 
-    def __init__(self, copies_topic: str, on_notes: Callable[[FoldNotes], None]) -> None:
+    def __init__(
+        self,
+        copies_topic: str,
+        on_notes: Callable[[FoldNotes], None],
+        *,
+        takes_in: bool = False,
+    ) -> None:
+        # Whether an excluded child of what is here has to come: the replica's filter is of kinds.
+        self._takes_in = takes_in
         self._copies_topic = copies_topic
         self._on_notes = on_notes
         self._notes = FoldNotes()
@@ -156,7 +170,11 @@ class CopiesFold:
         keys.store()
         _fold_retries(db, asked)
         self._notes = FoldNotes(
-            wakes=(*_wakes(db, changed), *lifted_copies(db, lifted)),
+            wakes=(
+                *_wakes(db, changed, is_open=not self._takes_in),
+                *lifted_copies(db, lifted),
+            ),
+            takes=tuple(_takes(db, changed)) if self._takes_in else (),
             overruled=tuple(overruled),
             claims=tuple(claims),
             retries=tuple(_retries(db, asked, changed)),
@@ -195,12 +213,29 @@ def _retries(
         yield from ((partition, key, changed_at_ms) for partition, key, changed_at_ms in found)
 
 
-def _wakes(db: sqlite3.Connection, changed: list[CopyChanged]) -> Iterable[tuple[int, str]]:
+def _takes(db: sqlite3.Connection, changed: Sequence[CopyChanged]) -> Iterable[str]:
+    """Manifests that wait for an excluded child: at the fold of whichever record is second."""
+    found: dict[str, None] = {}
+    for column, keys in (
+        ("parent.waits_for", [e.key for e in changed if e.state is CopyState.EXCLUDED]),
+        ("parent.key", [e.key for e in changed if e.waits_for is not None]),
+    ):
+        for batch in _batches(keys):
+            marks = ", ".join("?" * len(batch))
+            rows = db.execute(f"{_TAKES} AND {column} IN ({marks})", batch)
+            found.update((key, None) for (key,) in rows)
+    return found
+
+
+def _wakes(
+    db: sqlite3.Connection, changed: Sequence[CopyChanged], *, is_open: bool
+) -> Iterable[tuple[int, str]]:
     """Manifests that wait for what just changed, and those that began to wait too late (point 5).
 
     Both edges are looked at in the order of the fold, so none can fall between: whichever record
-    is folded second sees the first.
+    is folded second sees the first. Unless the replica `is_open`, an excluded child has not ended.
     """
+    has_ended = _HAS_ENDED if is_open else f"{_HAS_ENDED} AND child.state <> 'excluded'"
     ended = [e.key for e in changed if e.state.is_settled or e.state is CopyState.PARKED]
     woken: dict[str, int] = {}
     for keys in _batches(ended):
@@ -208,7 +243,7 @@ def _wakes(db: sqlite3.Connection, changed: list[CopyChanged]) -> Iterable[tuple
         found = db.execute(
             "SELECT parent.key, parent.partition FROM copies parent JOIN copies child"
             f" ON child.key = parent.waits_for WHERE parent.waits_for IN ({marks})"
-            f" AND {_HAS_ENDED}",
+            f" AND {has_ended}",
             keys,
         )
         woken.update((key, partition) for key, partition in found)
@@ -217,7 +252,7 @@ def _wakes(db: sqlite3.Connection, changed: list[CopyChanged]) -> Iterable[tuple
         marks = ", ".join("?" * len(keys))
         found = db.execute(
             "SELECT parent.key, parent.partition FROM copies parent JOIN copies child"
-            f" ON child.key = parent.waits_for WHERE parent.key IN ({marks}) AND {_HAS_ENDED}",
+            f" ON child.key = parent.waits_for WHERE parent.key IN ({marks}) AND {has_ended}",
             keys,
         )
         woken.update((key, partition) for key, partition in found)
@@ -308,6 +343,10 @@ class CopiesQueries:
             (partition,),
         )
         return [row[0] for row in rows]
+
+    def waiting_for_excluded(self) -> list[str]:
+        """Manifests that wait for an excluded child, of all partitions."""
+        return [row[0] for row in self._view.query(_TAKES)]
 
     def asked_again(self, partition: int) -> list[tuple[str, int]]:
         """Parked copies of a partition that somebody wants tried again, and the records meant.

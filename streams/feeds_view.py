@@ -39,7 +39,7 @@ _ANNOUNCED_STATES: Final = frozenset(
 class FeedsFold:
     """Makes the feeds worker's tables."""
 
-    version = 4
+    version = 5
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class FeedsFold:
     def create(self, db: sqlite3.Connection) -> None:
         """See Fold."""
         db.execute(
-            "CREATE TABLE announced (key TEXT PRIMARY KEY, sequence INTEGER, record BLOB)"
-            " WITHOUT ROWID"
+            "CREATE TABLE announced (key TEXT PRIMARY KEY, sequence INTEGER, record BLOB,"
+            " is_everywhere INTEGER) WITHOUT ROWID"
         )
         db.execute(
             "CREATE TABLE copies (key TEXT, replica TEXT, incarnation INTEGER, state TEXT,"
@@ -161,6 +161,8 @@ class FeedsFold:
                 (partition, event.key, event.replica),
             )
             return
+        if event.state is CopyState.EXCLUDED and _is_said_everywhere(db, event.key):
+            return  # nothing is said of it alone, and nothing more is waited for
         db.execute(
             "INSERT OR IGNORE INTO owed VALUES (?, ?, ?)", (partition, event.key, event.replica)
         )
@@ -168,8 +170,8 @@ class FeedsFold:
 
     def _fold_change(self, db: sqlite3.Connection, partition: int, event: ChangeAnnounced) -> None:
         db.execute(
-            "INSERT OR REPLACE INTO announced VALUES (?, ?, ?)",
-            (event.key, event.sequence, encode(event)),
+            "INSERT OR REPLACE INTO announced VALUES (?, ?, ?, ?)",
+            (event.key, event.sequence, encode(event), event.is_everywhere),
         )
         states = dict(
             db.execute("SELECT replica, state FROM copies WHERE key = ?", (event.key,)).fetchall()
@@ -185,8 +187,15 @@ class FeedsFold:
             db.execute("INSERT OR IGNORE INTO owed VALUES (?, ?, ?)", everywhere)
         elif event.is_everywhere:
             db.execute(
-                "DELETE FROM owed WHERE partition = ? AND key = ? AND replica = ?", everywhere
+                "DELETE FROM owed WHERE partition = ? AND key = ? AND (replica = ? OR replica IN"
+                " (SELECT replica FROM copies WHERE key = ? AND state = 'excluded'))",
+                (*everywhere, event.key),
             )
+
+
+def _is_said_everywhere(db: sqlite3.Connection, key: str) -> bool:
+    found = db.execute("SELECT 1 FROM announced WHERE key = ? AND is_everywhere", (key,))
+    return found.fetchone() is not None
 
 
 class FeedsQueries:

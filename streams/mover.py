@@ -39,11 +39,12 @@ from tidestore.streams.failure import failed_record, is_damaged, parked_record
 from tidestore.streams.ordering import Blocked, ChildParked, Ready
 from tidestore.streams.outcomes import Outcomes
 from tidestore.streams.patience import Patience, patient_record
-from tidestore.streams.plan import CopyLater, CopyNow, Nothing, Remove, plan_object
+from tidestore.streams.plan import CopyLater, CopyNow, Exclude, Nothing, Remove, plan_object
 from tidestore.streams.records import (
     Identity,
     Wanted,
     bare_record,
+    brought_record,
     fresh,
     present_record,
     record_of,
@@ -89,7 +90,9 @@ class Mover:
         self._uploads = OpenUploads(target, known)
         # One task per key at a time: events of one object, its retry and its wake never race here.
         self._busy: dict[str, asyncio.Future[None]] = {}
-        self._children = Children(target, sources, known, self._busy)
+        self._children = Children(
+            target, sources, known, self._busy, takes_in=identity.chosen.takes_in
+        )
         self._patience = patience
         self._carried = carried
         # Keys whose outcome is being written, and those whose duty is being handed over: the two
@@ -223,6 +226,7 @@ class Mover:
             state=self._known.find(event.key),
             is_redacted=self._known.is_redacted(event.key),
             is_lifted=self._known.lifted_number(event.key) >= number,
+            chosen=self._identity.chosen,
         )
         match plan:
             case Nothing():
@@ -232,6 +236,8 @@ class Mover:
                 if known is not None and (told := with_facts(known, record)) is not None:
                     await self._record(known := told)
                 await self._remove(known or record, reason)
+            case Exclude():
+                await self._record(fresh(record, CopyState.EXCLUDED))
             case CopyLater():
                 await self._record(replace(record, next_try_at_ms=_now_ms()))
             case CopyNow():
@@ -244,8 +250,7 @@ class Mover:
             return
         if is_going(record) and self._known.lifted_number(key):
             if record.sha256:  # else its event follows the lift, and says what to bring back
-                back = fresh(record, CopyState.PENDING)
-                await self._record(replace(back, next_try_at_ms=_now_ms()))
+                await self._record(brought_record(record, self._identity.chosen, _now_ms()))
         elif is_going(record) or self._known.is_redacted(key):
             await self._remove(record, "redacted meanwhile")
         elif is_damaged(record):

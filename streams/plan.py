@@ -8,6 +8,7 @@ Pure: the same event, copy and rules always give the same plan. The mover carrie
     ObjectWritten                any state at all         Nothing: a repeated event
     ObjectWritten                redacted by decision     Remove: whatever came late
     ObjectWritten, lifted        going or gone            CopyLater: bring it back
+    ObjectWritten, no root here  none yet                 Exclude, until a root refers to it
     ObjectWritten, small         none yet                 CopyNow
     ObjectWritten, large         none yet                 CopyLater: the durable lane
     ObjectRedacted               going or gone            Nothing: a repeated event
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tidestore.schemas.events import CopyState, ObjectRedacted, ObjectWritten
+from tidestore.schemas.filters import EVERYTHING, ReplicaFilter
 
 # A larger object goes through the durable lane. What is at most this large is held in memory
 # whole, so it also bounds what one small copy can cost.
@@ -49,7 +51,12 @@ class Remove:
     reason: str
 
 
-Plan = Nothing | CopyNow | CopyLater | Remove
+@dataclass(frozen=True, slots=True)
+class Exclude:
+    """Say that the replica is not to have it."""
+
+
+Plan = Nothing | CopyNow | CopyLater | Remove | Exclude
 
 
 def plan_object(
@@ -59,10 +66,12 @@ def plan_object(
     state: CopyState | None,
     is_redacted: bool,
     is_lifted: bool = False,
+    chosen: ReplicaFilter = EVERYTHING,
 ) -> Plan:
     """The plan for one event. `state` is the copy's on this replica, None when it has none.
 
     `is_lifted`: a redaction of the key, of the event's own number or a later one, was taken back.
+    `chosen`: what the replica is to have.
     """
     is_going = state in (CopyState.REDACTING, CopyState.REDACTED)
     if isinstance(event, ObjectRedacted):
@@ -74,13 +83,16 @@ def plan_object(
         # A gateway that was frozen may append after the redaction; the decision wins.
         return Remove("redacted before this write was folded")
     if is_lifted and is_going:
-        return CopyLater()
+        # Whether anything referred to it before is not known any more: what may be here comes back.
+        return CopyLater() if chosen.may_hold(event.key) else Exclude()
     if event.origin == replica:
         return Nothing()
     if state is not None:
         # Every other state is driven by its own record: a due time, an awaited child, a person's
         # retry. The log's record was finished when that state was written.
         return Nothing()
+    if not chosen.is_root(event.key):
+        return Exclude()
     if event.data is None and event.size > SMALL_BYTES_MAX:
         return CopyLater()
     return CopyNow()

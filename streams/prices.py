@@ -11,7 +11,7 @@ That is why workers may wait for each other without asking each other: a tree ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -217,13 +217,17 @@ class Prices:
         return len(said) - 1 - said.index(pattern) if pattern in said else -1
 
 
-def cheapest_tree(prices: Prices, origin: str, size: int) -> dict[str, str]:
+def cheapest_tree(
+    prices: Prices, origin: str, size: int, among: Collection[str] | None = None
+) -> dict[str, str]:
     """From which replica each other one should take objects of this size, in the cheapest way.
+
+    `among`: the replicas that are sure to have them, if not all of them are; the origin is one.
 
     The spanning tree of least cost whose root is the origin (Chu-Liu and Edmonds). Among equally
     cheap ones the one with the most reads from the origin: what comes from there need not wait.
     """
-    names = list(prices.places)
+    names = [name for name in prices.places if among is None or name in among]
     # Whole numbers, so that sums compare exactly: 10^-15 dollars, and a penalty that is too small
     # to ever outweigh one of them.
     shift = len(names) + 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from tidestore.connectors.store import ObjectInfo
 from tidestore.schemas.checksums import Checksums, checksums_from, checksums_text
 from tidestore.schemas.events import CopyChanged, CopyState, ObjectWritten
+from tidestore.schemas.filters import EVERYTHING, ReplicaFilter
 from tidestore.schemas.objects import ObjectKey, Sha256
 
 
@@ -18,6 +19,8 @@ class Identity:
     incarnation: int
     topic: str
     partitions: int
+    # What the replica is to have, in this life.
+    chosen: ReplicaFilter = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,13 @@ def fresh(record: CopyChanged, state: CopyState) -> CopyChanged:
         upload=record.upload if is_pending else "",
         bytes_done=record.bytes_done if is_pending else None,
     )
+
+
+def brought_record(record: CopyChanged, chosen: ReplicaFilter, now_ms: int) -> CopyChanged:
+    """The record of a copy that is to come after all, if it may: due at once, so it is durable."""
+    if not chosen.may_hold(record.key):
+        return fresh(record, CopyState.EXCLUDED)
+    return replace(fresh(record, CopyState.PENDING), next_try_at_ms=now_ms)
 
 
 def present_record(record: CopyChanged, info: ObjectInfo, *, is_incomplete: bool) -> CopyChanged:

@@ -35,6 +35,7 @@ from tidestore.streams.canary import Canaries
 from tidestore.streams.carried import Carried
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
 from tidestore.streams.findings_view import FindingsQueries
+from tidestore.streams.including import Including
 from tidestore.streams.intake import Intake
 from tidestore.streams.keeping import start_keeping
 from tidestore.streams.lanes import Lanes
@@ -70,6 +71,7 @@ class ReplicateWorker:
             replica.incarnation,
             topics.copies(replica.name, replica.incarnation),
             topics.partitions,
+            replica.filter,
         )
         self._stack = contextlib.AsyncExitStack()
         # The stores of all replicas that it reads from, its own among them, and as what.
@@ -86,11 +88,9 @@ class ReplicateWorker:
         writer = LogWriter(settings.kafka, linger_ms=LONG_LINGER_MS)
         await writer.start()
         self._stack.push_async_callback(writer.stop)
-        loop = asyncio.get_running_loop()
-        fold = CopiesFold(identity.topic, lambda notes: _on_loop(loop, lambda: self._notice(notes)))
         path = settings.data_folder / f"copies-{identity.replica}-{identity.incarnation}.sqlite"
         followed = [topics.redactions, topics.retries, topics.findings, identity.topic]
-        view = View(path, fold, settings.kafka, followed)
+        view = View(path, self._make_fold(), settings.kafka, followed)
         await view.start()
         self._stack.push_async_callback(view.stop)
         # Redactions are read to their end before anything else (design section 4).
@@ -107,9 +107,10 @@ class ReplicateWorker:
         patience = Patience(sources.asking, self._wake)
         self._stack.push_async_callback(patience.close)
         removal = Removal(target, look_seconds=settings.second_look_seconds)
+        self._log_events = self._carried()
         mover = Mover(
             identity, target, sources, writer, self._holdings, known, patience, removal,
-            carried=self._carried(),
+            carried=self._log_events,
         )  # fmt: skip
         self._intake = Intake(
             mover,
@@ -149,6 +150,10 @@ class ReplicateWorker:
         queries = CopiesQueries(view)
         self._lanes = Lanes(identity.topic, mover, queries, known, holdings)
         findings = FindingsQueries(view, identity.replica, identity.incarnation)
+        self._including = Including(
+            mover.outcomes, sources, known, queries, self._log_events,
+            partitions=identity.partitions, holds=lambda number: holdings.stamp(number) is not None,
+        )  # fmt: skip
         self._mender = Mender(identity, target, sources, mover.outcomes, known, holdings, findings)
         mover.on_corrupt = self._mender.again
         timer = ScrubTimer(self._settings, target, writer, lambda: holdings.stamp(0) is not None)
@@ -156,7 +161,8 @@ class ReplicateWorker:
         suspicions = Suspicions(writer, self._settings.topics.findings, self._life_of)
         sources.on_wrong = suspicions.tell
         work = (
-            self._lanes.run(), self._mender.run(), timer.run(), sweeper.run(), suspicions.run(),
+            self._lanes.run(), self._mender.run(), self._including.run(), timer.run(),
+            sweeper.run(), suspicions.run(),
         )  # fmt: skip
         self._background = [asyncio.create_task(item) for item in work]
 
@@ -186,6 +192,14 @@ class ReplicateWorker:
         self._stack.push_async_callback(canaries.close)
         return canaries
 
+    def _make_fold(self) -> CopiesFold:
+        loop, identity = asyncio.get_running_loop(), self._identity
+        return CopiesFold(
+            identity.topic,
+            lambda notes: _on_loop(loop, lambda: self._notice(notes)),
+            takes_in=identity.chosen.takes_in,
+        )
+
     def _carried(self) -> Carried:
         topics = self._settings.topics
         reread = LogReread(self._settings.kafka, topics.log)
@@ -201,6 +215,7 @@ class ReplicateWorker:
         for name, item in wanted.items():
             before = self._source_lives.get(name)
             if before is not None and before.address.place == item.address.place:
+                self._source_lives[name] = item
                 continue
             if name != self._identity.replica:
                 try:
@@ -213,6 +228,7 @@ class ReplicateWorker:
             self._opened,
             {name: Place.of(item.address) for name, item in self._source_lives.items()},
             {name: store.breaker for name, store in self._opened.items()},
+            self._source_lives,
         )
 
     def _make_sources(self, target: BreakingStore) -> Sources:
@@ -249,6 +265,7 @@ class ReplicateWorker:
     async def _held(self, partition: int) -> None:
         await self._lanes.held(partition)
         await self._mender.held(partition)
+        await self._including.held()
 
     def _life_of(self, source: str) -> int | None:
         life = self._source_lives.get(source)
@@ -266,6 +283,7 @@ class ReplicateWorker:
         if hasattr(self, "_lanes"):
             self._lanes.notice(notes)
             self._mender.notice(notes)
+            self._including.notice(notes)
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: object) -> None:

@@ -200,7 +200,7 @@ class Scrubber:
         )
 
     def _signed(self, report: ScrubReported, counts: Counts, rows: ScrubRows) -> ScrubReported:
-        text = canonical(statement_of(report, counts, rows))
+        text = canonical(statement_of(report, counts, rows, str(self.identity.chosen)))
         values = {name: getattr(report, name) for name in ScrubReported.__slots__}
         values.update(
             statement=text, signature=self.signer.sign(text), public_key=self.signer.public_key
@@ -235,18 +235,23 @@ async def _merged(merge: Merge) -> str:
     return ""
 
 
-def statement_of(report: ScrubReported, counts: Counts, rows: ScrubRows) -> dict[str, Any]:
+def statement_of(
+    report: ScrubReported, counts: Counts, rows: ScrubRows, chosen: str = ""
+) -> dict[str, Any]:
     """What is signed: the whole of it is said, whatever the verdict."""
+    objects = f"objects of the filter {chosen}" if chosen else "objects"
     if report.verdict == Verdict.EQUAL:
-        said = f"all {report.equal} objects up to cut {report.cut} are here and equal"
+        said = f"all {report.equal} {objects} up to cut {report.cut} are here and equal"
     else:
         said = (
-            f"{report.equal} of {report.expected} objects up to cut {report.cut} are here and equal"
+            f"{report.equal} of {report.expected} {objects} up to cut {report.cut} are here"
+            " and equal"
         )
     moved = rows.readback()
     return {
         "format": "tidestore.statement/1",
         "said": said,
+        "filter": chosen,
         "replica": report.replica,
         "incarnation": report.incarnation,
         "scrub_id": report.scrub_id,

@@ -20,7 +20,7 @@ def identity_of(settings: WorkerSettings) -> Identity:
     """Which life of which replica a worker's settings are about."""
     topics, replica = settings.topics, settings.replica
     topic = topics.copies(replica.name, replica.incarnation)
-    return Identity(replica.name, replica.incarnation, topic, topics.partitions)
+    return Identity(replica.name, replica.incarnation, topic, topics.partitions, replica.filter)
 
 
 async def open_scrubber(

@@ -124,7 +124,8 @@ class ServingWorker:
 
 def is_same(one: Served, other: Served | None) -> bool:
     """Whether a worker of one may go on as the worker of the other: same life, same place."""
-    return other is not None and (one.incarnation, one.address.place) == (
+    return other is not None and (one.incarnation, one.address.place, one.filter) == (
         other.incarnation,
         other.address.place,
+        other.filter,
     )

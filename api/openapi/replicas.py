@@ -17,6 +17,7 @@ from tidestore.api.openapi.parts import (
 )
 from tidestore.api.openapi.scrubbing import scrub_members
 from tidestore.api.replica_admin import CREDENTIAL_CHARS_MAX, REASON_CHARS_MAX, URL_CHARS_MAX
+from tidestore.schemas.filters import FILTER_CHARS_MAX
 from tidestore.schemas.objects import NAME_CHARS_MAX
 
 _NAME: Json = {
@@ -25,6 +26,12 @@ _NAME: Json = {
     "maxLength": NAME_CHARS_MAX,
 }
 _REASON: Json = {"type": "string", "maxLength": REASON_CHARS_MAX}
+_FILTER: Json = {
+    "type": "string",
+    "pattern": "^((dataset|kind)=[a-z0-9,-]+( (dataset|kind)=[a-z0-9,-]+)*)?$",
+    "maxLength": FILTER_CHARS_MAX,
+    "default": "",
+}
 _INCARNATION: Json = {"type": "integer", "minimum": 1}
 
 
@@ -52,6 +59,16 @@ def replica_paths() -> Json:
         **_operation("getReplica", "One replica.", name),
         "responses": {"200": answer("The replica.", ref("Replica")), **problems(404)},
     }
+    changing, retiring, losing = _changes(name)
+    return {
+        "/v1/replicas/{name}/losses": {"post": losing},
+        "/v1/replicas": {"get": listing, "post": adding},
+        "/v1/replicas/{name}": {"get": one, "patch": changing, "delete": retiring},
+    }
+
+
+def _changes(name: Json) -> tuple[Json, Json, Json]:
+    """What changes one replica: pause and resume, retire, lose."""
     changing = {
         **_operation("changeReplica", "Let a replica's workers stand still, or go on.", name),
         "security": TOKEN_NEEDED,
@@ -74,10 +91,22 @@ def replica_paths() -> Json:
             **problems(400, 401, 403, 404, 409, 503),
         },
     }
-    return {
-        "/v1/replicas": {"get": listing, "post": adding},
-        "/v1/replicas/{name}": {"get": one, "patch": changing, "delete": retiring},
+    losing = {
+        **_operation(
+            "loseReplica", "Its content is gone: it begins again and is filled from others.", name
+        ),
+        "description": "`incarnation` is that of the life that is lost, so that a request that is "
+        "sent twice loses one life. Refused with 409 `is_origin`, `changed_meanwhile` or "
+        "`foreign_content`, or with 422 `credentials_refused`, `bucket_missing` or "
+        "`store_unreachable`: it cannot be filled before its place can be written.",
+        "security": TOKEN_NEEDED,
+        "requestBody": _body("ReplicaLoss"),
+        "responses": {
+            "200": answer("Its next life; workers follow at once.", ref("ReplicaLife")),
+            **problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
+        },
     }
+    return changing, retiring, losing
 
 
 def replica_schemas(moment: Json) -> Json:
@@ -85,7 +114,10 @@ def replica_schemas(moment: Json) -> Json:
     retired = record(
         {"name": TEXT, "incarnation": _INCARNATION, "reason": TEXT, "retired_at_ms": moment}
     )
-    added = {"name": TEXT, "incarnation": _INCARNATION, "url": TEXT, "registered_at_ms": moment}
+    added = {
+        "name": TEXT, "incarnation": _INCARNATION, "url": TEXT, "filter": TEXT,
+        "registered_at_ms": moment,
+    }  # fmt: skip
     return {
         "Replica": _replica(moment),
         "Replicas": record(
@@ -111,11 +143,16 @@ def replica_schemas(moment: Json) -> Json:
                     "maxLength": CREDENTIAL_CHARS_MAX,
                 },
                 "adopt": {"type": "boolean", "default": False},
+                "filter": _FILTER,
             },
-            "`url` holds no secret; `credential` names one that each process reads by itself.",
+            "`url` holds no secret; `credential` names one that each process reads by itself. "
+            "`filter` chooses roots, as `dataset=lab kind=bundle`; all that they refer to comes "
+            "along, and the rest is `excluded`.",
         ),
         "ReplicaAdded": record(added),
         "ReplicaChange": record({"paused": {"type": "boolean"}}, {"reason": _REASON}),
+        "ReplicaLoss": record({"incarnation": _INCARNATION}, {"reason": _REASON}),
+        "ReplicaLife": record({"name": TEXT, "incarnation": _INCARNATION}),
         "ReplicaChanged": record({"name": TEXT, "is_paused": {"type": "boolean"}}),
     }
 
@@ -151,9 +188,11 @@ def _replica(moment: Json) -> Json:
             "url": TEXT,
             "is_origin": {"type": "boolean"},
             "is_paused": {"type": "boolean"},
+            "filter": TEXT,
             "registered_at_ms": moment,
             "gaps": {"type": "array", "items": TEXT},
             "present": WHOLE,
+            "excluded": WHOLE,
             "lag": lag,
             "waiting": WHOLE,
             "parked": WHOLE,

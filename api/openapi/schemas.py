@@ -49,7 +49,11 @@ _SUMS: Json = {
 }
 _REPLICAS: Json = {"type": "array", "items": TEXT}
 # Only where the request asked to wait.
-_WAITED: Json = {"present_on": _REPLICAS, "waiting_for": {"type": ["integer", "string"]}}
+_WAITED: Json = {
+    "present_on": _REPLICAS,
+    "excluded_on": _REPLICAS,
+    "waiting_for": {"type": ["integer", "string"]},
+}
 _IDENTITY: Json = {
     "kind": {"enum": [kind.value for kind in Kind]},
     "dataset": DATASET,

@@ -163,6 +163,18 @@ SAMPLES: Final[dict[str, Event]] = {
         changed_by="operator-ä",
         reason="moves to another room",
     ),
+    "replica_registered.v3": ReplicaRegistered(
+        name="berlin",
+        incarnation=4,
+        url="s3://genomes/berlin",
+        registered_at_ms=_MS + 61,
+        options="region=berlin",
+        credential="berlin-keys",
+        is_paused=True,
+        changed_by="operator-ö",
+        reason="is being filled",
+        filter="dataset=lab,public kind=bundle",
+    ),
     "replica_retired.v1": ReplicaRetired(
         name="aws", incarnation=1, reason="closed", retired_at_ms=_MS + 7
     ),

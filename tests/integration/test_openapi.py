@@ -116,13 +116,15 @@ async def test_answers_are_what_the_document_says(calls: Calls, tmp_path: Path) 
 
     Method: schemathesis, right and wrong values, fixed examples. `at` and `wait` are left out: a
     position that never comes is answered after five seconds, each time. It learns names from
-    answers, so what would pause or retire the replicas of all other tests is called for one that is
-    not there.
+    answers, so what would pause, lose or retire the replicas of all other tests is called for one
+    that is not there.
     """
     document = await document_of(calls)
     replicas = await names_of_replicas(calls)
-    for method in ("patch", "delete"):
-        for item in document["paths"]["/v1/replicas/{name}"][method]["parameters"]:
+    paths = document["paths"]
+    changing = [paths["/v1/replicas/{name}"][method] for method in ("patch", "delete")]
+    for operation in (*changing, paths["/v1/replicas/{name}/losses"]["post"]):
+        for item in operation["parameters"]:
             if item["name"] == "name":
                 item["schema"] = {"type": "string", "enum": ["nobody"]}
     for operations in document["paths"].values():

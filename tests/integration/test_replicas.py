@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import Servers, _replicas
-from tests.integration.commands import check_refusal, environ, run
+from tests.http_calls import Calls, sha256_of
+from tests.integration.commands import check_refusal, environ, lines, run
+from tests.integration.replicas import (
+    ask_past_it,
+    command,
+    has_no_worker,
+    held,
+    owes,
+    pids_of,
+    put_bundle,
+    put_many,
+    refuse_wrong,
+    replica,
+    stands_still,
+    until_complete,
+    until_life,
+    write_keys,
+)
 from tests.servers.kafka import TestKafka
 from tests.servers.stores import StoreServer
 from tests.world import World, random_body
@@ -41,53 +58,6 @@ def store(
     found.stop()
     sys.stdout.write(found.last_words())
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def held(url: str) -> dict[str, tuple[int, str]]:
-    """What a folder holds, read by no code of the product's stores."""
-    return read_replica(ReplicaPlace("x", url, {}), lambda _: None)
-
-
-async def replica(client: Client, name: str) -> dict[str, Any]:
-    return await client.get(f"/v1/replicas/{name}")
-
-
-async def until_complete(world: World, client: Client, name: str) -> dict[str, Any]:
-    """Wait until a gateway says that nothing of all that is in the log now is owed to a replica."""
-    found: dict[str, Any] = {}
-    objects = len({record.key for record in await asyncio.to_thread(list, world.records("log"))})
-
-    async def is_complete() -> bool:
-        try:
-            found.update(await replica(client, name))
-        except ClientError as error:
-            if error.status != 404:  # the other gateway may not have heard of it yet
-                raise
-            return False
-        progress = found["progress"]
-        return bool(progress["done"] == progress["total"] >= objects)
-
-    await world.until(is_complete)
-    return found
-
-
-async def put_many(world: World, client: Client, count: int, size: int = 200) -> list[str]:
-    return list(
-        await asyncio.gather(*(world.put_blob(client, random_body(size)) for _ in range(count)))
-    )
-
-
-def pids_of(world: World, name: str) -> list[int]:
-    """The worker processes of a replica that belong to this world."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if {b"worker", name.encode(), str(world.config_path).encode()} <= set(words):
-            found.append(int(entry.parent.name))
-    return found
 
 
 async def test_a_replica_added_while_writes_go_on_gets_every_object_though_its_worker_is_killed(
@@ -127,33 +97,6 @@ async def test_a_replica_added_while_writes_go_on_gets_every_object_though_its_w
             assert (found["lag"]["objects"], found["parked"]) == (0, 0)
         assert there() == {*before, *during, *after, *held(store.replicas["onprem"][0])}
         await rotate(store, client, server)
-
-
-def write_keys(world: World, server: StoreServer, secret: str) -> None:
-    """The credential `added`, as a person writes it."""
-    (world.folder / "credentials" / "added.toml").write_text(
-        f'access_key_id = "plain:{server.credentials["access_key_id"]}"\n'
-        f'secret_access_key = "plain:{secret}"\n'
-    )
-
-
-async def refuse_wrong(
-    world: World, client: Client, body: dict[str, Any], server: StoreServer
-) -> None:
-    """A credential that is not there, wrong keys, a missing bucket; the right keys are left."""
-    bare = body["url"].replace("create=1", "create=0").replace("added-", "missing-")
-    right = server.credentials["secret_access_key"]
-    steps = (
-        ("credential_unknown", None, body["url"]),
-        ("credentials_refused", "wrong", body["url"]),
-        ("bucket_missing", right, bare),
-    )
-    for code, secret, url in steps:
-        if secret is not None:
-            write_keys(world, server, secret)
-        with pytest.raises(ClientError) as refusal:
-            await client.post("/v1/replicas", {**body, "url": url})
-        assert refusal.value.code == code, str(refusal.value)
 
 
 async def rotate(world: World, client: Client, server: StoreServer) -> None:
@@ -228,28 +171,6 @@ async def test_a_replica_stands_still_while_paused_and_believes_nothing_old_afte
     assert said >= {*keys, *owed, unowed}
 
 
-async def command(world: World, folder: Path, *words: str) -> str:
-    """What a `tidestore replica` command says."""
-    done = await asyncio.to_thread(run, folder, environ(world, folder), "replica", *words)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-async def stands_still(world: World, name: str) -> bool:
-    """Whether the worker of a replica has said that it stands still."""
-    log = world.folder / "logs" / "worker-all-0.log"
-    return f"{name}: is paused or retired" in log.read_text("utf-8")
-
-
-async def owes(client: Client, name: str, count: int) -> bool:
-    """Whether so many objects are owed to a replica, as the gateway has folded by now."""
-    return bool((await replica(client, name))["lag"]["objects"] == count)
-
-
-async def has_no_worker(world: World, name: str) -> bool:
-    return not pids_of(world, name)
-
-
 async def test_a_place_that_cannot_be_a_replica_is_refused_with_the_reason(
     store: World, tmp_path: Path
 ) -> None:
@@ -290,3 +211,94 @@ async def test_a_place_that_cannot_be_a_replica_is_refused_with_the_reason(
             place = (folder / "shared" / name).as_uri()
             await client.post("/v1/replicas", {"name": name, "url": place})
             await client.delete(f"/v1/replicas/{name}")
+
+
+async def test_a_replica_with_a_filter_holds_its_roots_and_what_they_name_and_says_so(
+    store: World, tmp_path: Path
+) -> None:
+    """Goal: a part of the store, complete in itself. Method: bundles only, before and after.
+
+    One bundle is written before the replica is there and one after, of files that were left out by
+    then. What lies in the folder is compared with what the test wrote; a write's wait, `verify` and
+    `scrub` know what is not to be there.
+    """
+    url, folder = (store.folder / "part").as_uri(), tmp_path
+    async with store.client() as client, Calls(store) as calls:
+        bodies = [random_body(300) for _ in range(4)]
+        files = [await store.put_file(client, body) for body in bodies]
+        bundles = [await put_bundle(store, client, files[:2])]
+        shown = await command(store, folder, "add", "part", url, "--filter", "kind=bundle")
+        assert "only kind=bundle" in shown
+        before = await until_complete(store, client, "part")
+        bundles.append(await put_bundle(store, client, files[1:3]))
+        await store.until_present(client, bundles, "part")
+        found = await until_complete(store, client, "part")
+
+        wanted = {
+            *bundles,
+            *(f"public/files/{uuid}.{version}" for uuid, version in files[:3]),
+            *(f"public/blobs/{sha256_of(body)}" for body in bodies[:3]),
+        }
+        assert held(url).keys() == wanted
+        assert (found["filter"], found["present"]) == ("kind=bundle", len(wanted))
+        assert before["excluded"] - found["excluded"] == 2, "a file and its blob came after all"
+        left = f"public/files/{files[3][0]}.{files[3][1]}"
+        assert (await store.copies(client, left))["part"]["state"] == "excluded"
+        await ask_past_it(store, calls)
+        words = ["--config", str(store.config_path), "--json"]
+        env = environ(store, folder)
+        verify, scrub = await asyncio.gather(
+            asyncio.to_thread(run, folder, env, "verify", "--replica", "part", *words),
+            asyncio.to_thread(run, folder, env, "scrub", "part", *words),
+        )
+        (row,), (report,) = lines(verify), lines(scrub)
+        assert (row["equal"], row["missing"], row["unknown"]) == (len(wanted), [], [])
+        assert (report["verdict"], report["equal"]) == ("equal", len(wanted))
+        assert f"all {len(wanted)} objects of the filter kind=bundle" in report["statement"]["said"]
+        await client.delete("/v1/replicas/part")
+
+
+async def test_a_replica_whose_place_was_emptied_is_filled_again_once_it_is_declared_lost(
+    store: World, tmp_path: Path
+) -> None:
+    """Goal: refill, and no more. Method: a folder emptied under a running worker, then the command.
+
+    One object is left in it, and one with wrong bytes. Before that, another deployment's marker is
+    refused and changes nothing; then the marker of a gateway that died half way is in the way.
+    """
+    folder = store.folder / "gone"
+    url, marker = folder.as_uri(), folder / ".tidestore" / "replica.json"
+    async with store.client() as client, store.client("1") as other:
+        await client.post("/v1/replicas", {"name": "gone", "url": url})
+        keys = await put_many(store, client, 6)
+        await until_complete(store, client, "gone")
+        whole, mine = held(url), json.loads(marker.read_bytes())
+        for path in [path for path in folder.rglob("*") if path.is_file()]:
+            if not path.match(f"*/{keys[0]}"):
+                path.unlink()
+        altered = folder / keys[1]
+        altered.parent.mkdir(parents=True, exist_ok=True)
+        altered.write_bytes(b"x" * 200)
+
+        marker.parent.mkdir(exist_ok=True)
+        marker.write_text(json.dumps({**mine, "deployment": "another"}))
+        body = {"incarnation": 1, "reason": "emptied"}
+        with pytest.raises(ClientError) as refusal:
+            await client.post("/v1/replicas/gone/losses", body)
+        assert refusal.value.code == "foreign_content"
+        assert (await replica(client, "gone"))["incarnation"] == 1
+        marker.write_text(json.dumps({**mine, "incarnation": 2}))
+        shown = await command(store, tmp_path, "lost", "gone", "--reason", "emptied")
+        assert "incarnation 2" in shown
+        with pytest.raises(ClientError) as refusal:
+            await client.post("/v1/replicas/gone/losses", body)
+        assert refusal.value.code == "changed_meanwhile"
+        for gateway in (client, other):
+            await until_life(store, gateway, "gone", 2)
+            found = await until_complete(store, gateway, "gone")
+            assert (found["parked"], found["lag"]["objects"]) == (0, 0)
+        assert held(url).items() >= whole.items()
+        with pytest.raises(ClientError) as refusal:
+            await client.post("/v1/replicas/onprem/losses", body)
+        assert refusal.value.code == "is_origin"
+        await client.delete("/v1/replicas/gone")

@@ -13,10 +13,12 @@ from tidestore.connectors.holdings import Holdings
 from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.view_tables import ViewTables
 from tidestore.schemas.events import CopyChanged
+from tidestore.schemas.filters import EVERYTHING, ReplicaFilter
 from tidestore.streams.asking import Asking
 from tidestore.streams.carried import Carried, nothing_carried
 from tidestore.streams.copies import CopiesFold, CopiesQueries, FoldNotes
 from tidestore.streams.findings_view import FindingsQueries
+from tidestore.streams.including import Including
 from tidestore.streams.intake import Intake
 from tidestore.streams.lanes import Lanes
 from tidestore.streams.mending import Mender
@@ -47,7 +49,9 @@ class Worker:
         name: str = "onprem-0",
         tables: ViewTables | None = None,
         committed: dict[int, int] | None = None,
+        chosen: ReplicaFilter = EVERYTHING,
     ) -> None:
+        self._chosen = chosen
         self.name = name
         self._loop = loop
         self._log = log
@@ -62,19 +66,24 @@ class Worker:
     async def _wire(
         self, target: ObjectStore, others: list[ObjectStore], tables: ViewTables | None
     ) -> None:
-        identity = Identity(target.name, 1, COPIES, self._log.partitions)
+        identity = Identity(target.name, 1, COPIES, self._log.partitions, self._chosen)
         self.writer = MemoryWriter(self._log)
-        fold = CopiesFold(COPIES, self._later)
+        fold = CopiesFold(COPIES, self._later, takes_in=self._chosen.takes_in)
         self.view = MemoryView(self._log, fold, [REDACTIONS, RETRIES, FINDINGS, COPIES], tables)
         self.known = KnownStates(self.view, COPIES)
         self.holdings = Holdings(self.writer, self.view, COPIES, self.name, self._held)
         asking = Asking(target.name, {store.name: store for store in [target, *others]})
         stores = Sources(asking, copies_in_flight=4, copy_bytes_in_flight=10_000, large_in_flight=2)
         patience = Patience(asking, lambda _: None)
+        carried = Carried(nothing_carried, self._log.partitions)
         self.mover = Mover(
             identity, target, stores, self.writer, self.holdings, self.known, patience,
-            Removal(target, look_seconds=1.0),
-            carried=Carried(nothing_carried, self._log.partitions),
+            Removal(target, look_seconds=1.0), carried=carried,
+        )  # fmt: skip
+        self.including = Including(
+            self.mover.outcomes, stores, self.known, CopiesQueries(self.view), carried,
+            partitions=self._log.partitions,
+            holds=lambda partition: self.holdings.stamp(partition) is not None,
         )  # fmt: skip
         self.intake = Intake(
             self.mover, self.holdings, self.writer, poison_topic=None, name=self.name,
@@ -87,7 +96,10 @@ class Worker:
         )  # fmt: skip
         self.mover.on_corrupt = self.mender.again
         self._feed: asyncio.Queue[tuple[int, int, bytes, bytes]] = asyncio.Queue()
-        for work in (self.lanes.run(), self.mender.run(), self.intake.run(), self._agent()):
+        for work in (
+            self.lanes.run(), self.mender.run(), self.including.run(), self.intake.run(),
+            self._agent(),
+        ):  # fmt: skip
             self.start(work)
 
     def start(self, work: Coroutine[Any, Any, object]) -> None:
@@ -146,10 +158,12 @@ class Worker:
     def _notice(self, notes: FoldNotes) -> None:
         self.lanes.notice(notes)
         self.mender.notice(notes)
+        self.including.notice(notes)
 
     async def _held(self, partition: int) -> None:
         await self.lanes.held(partition)
         await self.mender.held(partition)
+        await self.including.held()
 
     async def _seek(self, partition: int, offset: int) -> None:
         self.delivered[partition] = offset

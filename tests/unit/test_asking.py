@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
 
 from tidestore.connectors.breaker import EDGE_FAILURES_TO_OPEN, Breaker
+from tidestore.connectors.credentials import StoreAddress
+from tidestore.connectors.directory import Served
 from tidestore.connectors.edges import Edge
 from tidestore.connectors.errors import StoreUnreachableError
 from tidestore.connectors.layers import LayeredStore
 from tidestore.connectors.memory import MemoryStore
 from tidestore.schemas.checksums import checksums_of
-from tidestore.schemas.objects import PUBLIC, blob_key
+from tidestore.schemas.filters import ReplicaFilter
+from tidestore.schemas.objects import PUBLIC, ReplicaName, blob_key
 from tidestore.streams import asking as module
 from tidestore.streams.asking import Asking, CheaperSoonError
 from tidestore.streams.patience import Patience
@@ -100,6 +104,39 @@ async def test_nobody_waits_for_a_source_that_is_not_well(why: str) -> None:
         for _ in range(3):
             stage.reads.waited("onprem", is_in_vain=True)
     await stage.asking.check_worth_waiting(WANTED)
+
+
+@pytest.mark.parametrize(
+    ("why", "order"),
+    [
+        ("is_paused", ["onprem", "aws"]),
+        ("kind=bundle", ["onprem", "aws"]),
+        ("dataset=lab", ["aws"]),
+    ],
+)
+async def test_nobody_waits_for_a_replica_that_is_not_sure_to_get_it(
+    why: str, order: list[str]
+) -> None:
+    """Goal: no wait in vain. Method: a relay that is paused, may take it in later, or never has it.
+
+    With another filter it would be waited for: the filter alone makes the difference.
+    """
+    stage = Stage()
+    await stage.give("aws")
+    address = StoreAddress.parse("file:///x")
+    relay = Served(ReplicaName("onprem"), 1, address, "file:///x")
+    barred = (
+        replace(relay, is_paused=True)
+        if why == "is_paused"
+        else replace(relay, filter=ReplicaFilter.parse(why))
+    )
+    stage.asking.use(stage.stores, PLACES, stage.breakers, {"onprem": barred})
+    await stage.asking.check_worth_waiting(WANTED)
+    assert stage.order == order
+    open_ = replace(relay, filter=ReplicaFilter.parse("dataset=public kind=blob"))
+    stage.asking.use(stage.stores, PLACES, stage.breakers, {"onprem": open_})
+    with pytest.raises(CheaperSoonError):
+        await stage.asking.check_worth_waiting(WANTED)
 
 
 async def test_the_replica_that_reads_the_origin_never_waits() -> None:

@@ -1,4 +1,4 @@
-"""`tidestore replica`: add, list, pause, resume and retire replicas while the store runs."""
+"""`tidestore replica`: add, list, pause, resume, lose and retire replicas while the store runs."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ def replica() -> None:
 @click.argument("place")
 @click.option("--credential", default="", help="The name of a credential; see docs/replicas.md.")
 @click.option("--adopt", is_flag=True, help="Take a place that holds objects already.")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="NAME=VALUES",
+    help="dataset=A,B or kind=bundle: only these, and what they refer to. May be given twice.",
+)  # fmt: skip
 @_json_option
 @connect_options
 @click.pass_obj
@@ -37,6 +41,7 @@ def add(
     place: str,
     credential: str,
     adopt: bool,
+    filters: tuple[str, ...],
     as_json: bool,
     data_folder: Path,
     url: str | None,
@@ -44,12 +49,16 @@ def add(
 ) -> None:
     """Make PLACE, a URL like s3://bucket/prefix, the replica NAME. It is examined first."""
     del dataset
-    body = {"name": name, "url": place, "credential": credential, "adopt": adopt}
+    body: dict[str, Any] = {"name": name, "url": place, "credential": credential, "adopt": adopt}
+    if filters:
+        body["filter"] = " ".join(filters)
     found = _speak(environ, data_folder, url, lambda client: client.post("/v1/replicas", body))
     if as_json:
         print_json(found)
     else:
         click.echo(f"{name} is a replica now (incarnation {found['incarnation']})")
+        if found["filter"]:
+            click.echo(f"  only {found['filter']}, and what these refer to")
         click.echo(f"  its workers: tidestore worker {name}, or one `tidestore worker --all`")
 
 
@@ -112,6 +121,34 @@ def resume(
     click.echo(f"{name} goes on")
 
 
+@replica.command("lost")
+@click.argument("name")
+@_reason_option
+@connect_options
+@click.pass_obj
+def lost(
+    environ: dict[str, str],
+    name: str,
+    reason: str,
+    data_folder: Path,
+    url: str | None,
+    dataset: str,
+) -> None:
+    """Declare the content of NAME gone: nothing it said is believed, and it is filled anew.
+
+    Whatever is still at its place is proved and kept. To be said when its place can be written.
+    """
+    del dataset
+
+    async def work(client: Client) -> dict[str, Any]:
+        life = (await client.get(f"/v1/replicas/{name}"))["incarnation"]
+        body = {"incarnation": life, "reason": reason}
+        return await client.post(f"/v1/replicas/{name}/losses", body)
+
+    found = _speak(environ, data_folder, url, work)
+    click.echo(f"{name} begins again (incarnation {found['incarnation']}) and is being filled")
+
+
 @replica.command("retire")
 @click.argument("name")
 @_reason_option
@@ -141,7 +178,13 @@ def line_of(item: dict[str, Any]) -> str:
     words = [word for word, holds in (("origin", item["is_origin"]),) if holds]
     words += ["paused"] if item["is_paused"] else []
     words += [progress_of(item)] if item["lag"]["objects"] else ["complete"]
+    words += [filter_of(item)] if item["filter"] else []
     return f"{item['name']}.{item['incarnation']}  {item['url']}  {', '.join(words)}"
+
+
+def filter_of(item: dict[str, Any]) -> str:
+    """What a replica is to have, in words."""
+    return f"only {item['filter']}: {item['excluded']} excluded"
 
 
 def progress_of(item: dict[str, Any]) -> str:

@@ -10,12 +10,15 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from tidestore.cli.output import fail, print_json, run_async
 from tidestore.cli.serve import config_option, find_config
+
+if TYPE_CHECKING:
+    from tidestore.config import Config
 
 # Findings that are printed; all of them are in the topic `findings`.
 _SHOWN: Final = 20
@@ -66,9 +69,11 @@ def scrub(
     if dry_run and read_back_gb:
         fail("--dry-run does not go with --read-back", "leave one of them out")
     try:
-        settings = read_config(find_config(config_path), environ).worker(replica, "command")
+        settings = _settings(read_config(find_config(config_path), environ), replica)
     except ConfigError as error:
         fail(str(error))
+    except LogError as error:
+        fail(str(error), "`tidestore config check` says what answers")
     asked = _Asked(dry_run, stop_percent, read_back_gb)
     try:
         document = run_async(lambda: _work(settings, asked))
@@ -81,6 +86,18 @@ def scrub(
         _show(document, is_dry=dry_run)
     if document["verdict"] in {"findings", "stopped"} or document["findings"]:
         sys.exit(1)
+
+
+def _settings(config: Config, replica: str) -> Any:
+    """Those of a worker of the replica, in the life that it has now. Raises LogError."""
+    from tidestore.local.lives import read_lives  # noqa: PLC0415
+
+    lives = read_lives(config)
+    life = lives.served.get(replica)
+    if life is None:
+        fail(f"there is no replica {replica!r}", f"one of {', '.join(lives.served)}")
+    make = config.serving(replica, "command").make_worker
+    return make(life, tuple(lives.served.values()), replica == lives.origin)
 
 
 async def _work(settings: Any, asked: _Asked) -> dict[str, Any]:

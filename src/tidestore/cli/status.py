@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tidestore.cli.connect import connect_options, find_connection
 from tidestore.cli.output import fail, print_json, run_async
-from tidestore.cli.replica import progress_of
+from tidestore.cli.replica import filter_of, progress_of
 from tidestore.cli.story import age_words
 from tidestore.client import Client, ClientError
 
@@ -127,6 +127,8 @@ def _replicas(document: dict[str, Any]) -> Table:
         if canary.get("is_overdue"):
             waiting = age_words(int(canary["waiting_seconds"] * 1000))
             lines.append(f"{item['name']}: no canary comes through, for {waiting}")
+    lines += [f"{item['name']}: {filter_of(item)}" for item in document["replicas"]
+              if item["filter"]]  # fmt: skip
     if lines:
         table.caption = "\n".join(lines)
         table.caption_justify = "left"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -13,6 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tidestore.cli.output import fail, print_json
 from tidestore.cli.serve import config_option, find_config
 from tidestore.config import Config, ConfigError, read_config
+
+if TYPE_CHECKING:
+    from tidestore.connectors.directory import Served
+    from tidestore.local.readback import Contents
 
 _NAMES_SHOWN = 10
 
@@ -38,11 +42,7 @@ def verify(
         config = read_config(config_path, environ)
     except ConfigError as error:
         fail(str(error))
-    known = [str(item.name) for item in config.replicas]
-    for name in only:
-        if name not in known:
-            fail(f"there is no replica {name!r}", f"one of {', '.join(known)}")
-    findings = _compare(config, config_path, environ, only or tuple(known))
+    findings = _compare(config, only)
     for finding in findings:
         if as_json:
             print_json(finding)
@@ -52,20 +52,25 @@ def verify(
         sys.exit(1)
 
 
-def _compare(
-    config: Config, config_path: Path, environ: dict[str, str], names: tuple[str, ...]
-) -> list[dict[str, Any]]:
+def _compare(config: Config, only: tuple[str, ...]) -> list[dict[str, Any]]:
     from tidestore.connectors.kafka import LogError  # noqa: PLC0415  imports Kafka's library
     from tidestore.local.compare import compare_replica, log_contents  # noqa: PLC0415
-    from tidestore.local.readback import places_of  # noqa: PLC0415
+    from tidestore.local.lives import place_of, read_lives  # noqa: PLC0415
 
     console = Console(stderr=True, highlight=False)
     hint = "`tidestore config check` says what answers"
     try:
-        expected = log_contents(config)
+        lives = read_lives(config).served
+        for name in only:
+            if name not in lives:
+                fail(f"there is no replica {name!r}", f"one of {', '.join(lives)}")
+        everything = log_contents(config)
+        expected = {
+            name: _expected(config, lives[name], everything) for name in only or tuple(lives)
+        }
     except LogError as error:
         fail(str(error), hint)
-    console.print(f"the log holds {len(expected)} objects")
+    console.print(f"the log holds {len(everything)} objects")
     findings: list[dict[str, Any]] = []
     columns = (
         TextColumn("{task.description}"),
@@ -74,12 +79,16 @@ def _compare(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        for place in places_of(config_path, environ):
-            if place.name not in names:
-                continue
-            bar = progress.add_task(place.name, total=len(expected))
+        for name, wanted in expected.items():
+            place = place_of(lives[name])
+            bar = progress.add_task(place.name, total=len(wanted))
             try:
-                finding = compare_replica(place, expected, lambda _, b=bar: progress.advance(b))  # type: ignore[misc]
+                finding = compare_replica(
+                    place,
+                    wanted,
+                    lambda _, b=bar: progress.advance(b),  # type: ignore[misc]
+                    everything,
+                )
             except Exception as error:  # noqa: BLE001  three clouds' libraries, no common error
                 progress.stop()
                 fail(f"cannot read the replica {place.name}: {' '.join(str(error).split())}", hint)
@@ -87,10 +96,25 @@ def _compare(
     return findings
 
 
+def _expected(config: Config, life: Served, everything: Contents) -> Contents:
+    """What a replica is to have. Raises LogError."""
+    from tidestore.local.compare import (  # noqa: PLC0415  imports Kafka's library
+        chosen_contents,
+        excluded_keys,
+        log_children,
+    )
+
+    if life.filter.is_open:
+        return everything
+    excluded = excluded_keys(config, life)
+    return chosen_contents(everything, life.filter, log_children(config), excluded)
+
+
 def _show(finding: dict[str, Any]) -> None:
     click.echo(
         f"{finding['replica']}: {finding['equal']} equal, {len(finding['missing'])} missing,"
         f" {len(finding['differ'])} differ, {len(finding['unknown'])} not in the log"
+        + (f", {finding['excluded']} excluded" if finding["excluded"] else "")
     )
     for word in ("missing", "differ", "unknown"):
         for key in finding[word][:_NAMES_SHOWN]:
