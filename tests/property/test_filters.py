@@ -112,7 +112,7 @@ def filtered(chosen: ReplicaFilter) -> Iterator[FilteredReplica]:
         replica.loop.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(kinds=st.frozensets(st.sampled_from(list(Kind)), min_size=1, max_size=2), data=st.data())
 def test_roots_and_all_they_refer_to_come_and_the_rest_is_excluded(
     kinds: frozenset[Kind], data: st.DataObject
