@@ -9,6 +9,7 @@ from typing import Final
 from tidestore.connectors.errors import ObjectMissingError
 from tidestore.connectors.store import ObjectStore
 from tidestore.schemas.events import CopyState
+from tidestore.schemas.filters import EVERYTHING, ReplicaFilter
 from tidestore.schemas.manifests import children_of
 from tidestore.schemas.objects import Kind, ObjectKey, parse_key
 from tidestore.streams.ordering import Blocked, Readiness, Ready, readiness
@@ -32,10 +33,9 @@ class Children:
         sources: Sources,
         known: KnownStates,
         busy: Mapping[str, asyncio.Future[None]],
-        *,
-        takes_in: bool = False,
+        chosen: ReplicaFilter = EVERYTHING,
     ) -> None:
-        self._takes_in = takes_in
+        self._chosen = chosen
         self._target = target
         self._sources = sources
         self._known = known
@@ -74,7 +74,7 @@ class Children:
     def _judge(
         self, wanted: Wanted, children: Sequence[ObjectKey], states: Mapping[str, CopyState]
     ) -> Readiness:
-        return readiness(wanted.key, children, states, takes_in=self._takes_in)
+        return readiness(wanted.key, children, states, takes_in=self._chosen.takes_in)
 
     async def _add_written_here(
         self, children: Sequence[ObjectKey], states: dict[str, CopyState]

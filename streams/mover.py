@@ -59,8 +59,7 @@ from tidestore.streams.uploads import OpenUploads, PartitionLostError, journal_o
 
 LOGGER: Final = logging.getLogger("tidestore.mover")
 
-# The log is unreachable: its record of an outcome is tried again until the broker is back or the
-# partition is lost. Each try has the writer's own limit.
+# Between tries to record an outcome: until the broker is back or the partition is lost.
 _RECORD_PAUSE_SECONDS: Final = 1.0
 
 
@@ -90,9 +89,7 @@ class Mover:
         self._uploads = OpenUploads(target, known)
         # One task per key at a time: events of one object, its retry and its wake never race here.
         self._busy: dict[str, asyncio.Future[None]] = {}
-        self._children = Children(
-            target, sources, known, self._busy, takes_in=identity.chosen.takes_in
-        )
+        self._children = Children(target, sources, known, self._busy, identity.chosen)
         self._patience = patience
         self._carried = carried
         # Keys whose outcome is being written, and those whose duty is being handed over: the two
@@ -244,7 +241,6 @@ class Mover:
                 await self._copy(record, event if isinstance(event, ObjectWritten) else None)
 
     async def _again(self, key: str) -> None:
-        # Looked up again: while we waited for our turn the copy may have got another state.
         record = self._known.find_record(key)
         if record is None:
             return
