@@ -22,6 +22,7 @@ from tidestore.api.context import (
     request_id_middleware,
 )
 from tidestore.api.fleet import Fleet
+from tidestore.api.front import DIRECTORY, Front
 from tidestore.api.hooks import registry as hooks
 from tidestore.api.hooks.dispatcher import Dispatcher
 from tidestore.api.hooks.seal import Seal
@@ -52,6 +53,7 @@ from tidestore.api.tasks import Report, TaskBoard, TasksFold
 from tidestore.connectors.addresses import AddressGuard
 from tidestore.connectors.budget import ByteBudget
 from tidestore.connectors.directory import Directory
+from tidestore.connectors.generations import find_topics
 from tidestore.connectors.heartbeat import LogHeartbeat
 from tidestore.connectors.layers import StoreMetrics
 from tidestore.connectors.log import LogWriter
@@ -68,6 +70,7 @@ LOGGER: Final = logging.getLogger("tidestore.api")
 _FIRST_FOLD_SECONDS_MAX: Final = 3_600
 # How long requests under way may go on after the gateway was told to stop.
 STOP_SECONDS: Final = 10.0
+REQUEST_BYTES_MAX: Final = 1024 * 1024
 
 
 async def make_gateway(
@@ -88,10 +91,11 @@ async def make_gateway(
     await writer.start()
     stack.push_async_callback(writer.stop)
     watchers, owed = Watchers(), asyncio.Event()
-    fleet, book, epoch = await _open_fleet(settings, writer, store_metrics, stack)
+    fleet, book, epoch, directory = await _open_fleet(settings, writer, store_metrics, stack)
     stores = fleet.stores
     view, tasks_view = await _open_views(settings, watchers, owed, fleet, stack)
-    index = Index(view, writer, topics, catch_up_seconds=settings.limits.catch_up_seconds_max)
+    seconds = settings.limits.catch_up_seconds_max
+    index = Index(view, writer, topics, directory.generations, catch_up_seconds=seconds)
     progress = ProgressMeter(index)
     watchers.listen(lambda: progress.moved(stores))
     parties = await _read_first(writer, view, settings, stack)
@@ -115,19 +119,17 @@ async def make_gateway(
         lease_ms=int(settings.limits.task_lease_seconds * 1000),
     )  # fmt: skip
     app = _application(gateway, metrics, parties, stack)
-    app[PROGRESS], app[REPLICA_BOOK] = progress, book
+    app[PROGRESS], app[REPLICA_BOOK], app[DIRECTORY] = progress, book, directory
     fleet.attach(view, lambda: _describe(app, gateway))
     await _start_hooks(app, gateway, metrics, stack)
     app[TASK_BOARD], app[status.INDEX_VIEW], app[status.REGISTRY] = board, view, registry
-    app[status.METRICS], app[status.LAGS] = (
-        metrics,
-        _watch_lags(settings, fleet, view, writer, stack),
-    )
+    lags = _watch_lags(settings, fleet, view, writer, stack)
+    app[status.METRICS], app[status.LAGS] = metrics, lags
     await _start_redactor(app, gateway, owed, stack)
-    _in_background(stack, board.run())
-    _in_background(stack, LogHeartbeat(settings.kafka, topics, writer, settings.gateway_id).run())
+    heartbeat = LogHeartbeat(settings.kafka, topics, writer, settings.gateway_id)
     reconciler = _reconciler(gateway, view)
-    _in_background(stack, reconciler.run())
+    for work in (board.run(), heartbeat.run(), reconciler.run()):
+        _in_background(stack, work)
     app[SCRUBS] = await _start_scrubs(settings, reconciler, stack)
     return app
 
@@ -169,7 +171,7 @@ async def _open_fleet(
     writer: LogWriter,
     metrics: StoreMetrics,
     stack: contextlib.AsyncExitStack,
-) -> tuple[Fleet, ReplicaBook, int]:
+) -> tuple[Fleet, ReplicaBook, int, Directory]:
     """The replicas as the topic has them, those of the file registered; the origin's epoch."""
     path = settings.data_folder / "replicas.sqlite"
     directory = Directory(settings.kafka, settings.topics.replicas, path)
@@ -178,7 +180,7 @@ async def _open_fleet(
     epoch = await settle_replicas(settings, writer, directory)
     fleet = Fleet(settings, directory, metrics, stack)
     await open_patiently(fleet.stores[settings.origin], stack)
-    return fleet, ReplicaBook(settings, directory, writer, fleet), epoch
+    return fleet, ReplicaBook(settings, directory, writer, fleet), epoch, directory
 
 
 async def _open_views(
@@ -213,7 +215,7 @@ def _application(
     app = web.Application(
         middlewares=[request_id_middleware, metrics.middleware, problems_middleware],  # type: ignore[list-item]
         # Bodies are read by bodies.py with its own bounds; this is aiohttp's for everything else.
-        client_max_size=1024 * 1024,
+        client_max_size=REQUEST_BYTES_MAX,
     )
     app[GATEWAY], app[PARTY_BOOK] = gateway, parties
     desk = app[FEED_DESK] = FeedDesk(gateway)
@@ -357,9 +359,13 @@ def _say_why_ended(task: asyncio.Task[None]) -> None:
 async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
     """Serve until told to stop; then finish what is under way, in order."""
     async with contextlib.AsyncExitStack() as stack:
-        app = await make_gateway(settings, stack)
+        front = Front(settings, make_gateway, finish_seconds=STOP_SECONDS)
+        stack.push_async_callback(front.stop)
+        await front.start(await find_topics(settings.kafka, settings.topics))
+        _in_background(stack, front.run())
         runner = GatewayRunner(
-            app,
+            web.Application(client_max_size=REQUEST_BYTES_MAX),
+            front.handle,
             access_log=None,
             handle_signals=False,
             keepalive_timeout=75,

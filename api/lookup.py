@@ -12,11 +12,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tidestore.api.old_positions import explaining
 from tidestore.api.own_writes import OwnWrites, subject_of
 from tidestore.api.redaction_lookup import Redaction, Redactions
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.view import View
 from tidestore.schemas.events import CopyState
+from tidestore.schemas.generations import (
+    GenerationChanged,
+    carried,
+    carried_position,
+)
 from tidestore.schemas.objects import (
     DatasetName,
     Kind,
@@ -98,8 +104,15 @@ class Index:
     """The gateway's queries on its view of log and copies."""
 
     def __init__(
-        self, view: View, writer: LogWriter, topics: Topics, *, catch_up_seconds: float
+        self,
+        view: View,
+        writer: LogWriter,
+        topics: Topics,
+        generations: Callable[[], list[GenerationChanged]],
+        *,
+        catch_up_seconds: float,
     ) -> None:
+        self._generations = generations
         self._view = view
         self._writer = writer
         self._topics = topics
@@ -288,9 +301,11 @@ class Index:
         return cut
 
     async def reach_cut(self, cut: Cut) -> None:
-        """Wait until everything inside a cut is known here."""
+        """Wait until everything inside a cut, of any generation, is known here."""
         mine = Cut(self._topics.generation, (0,) * self._topics.partitions)
-        cut.reaches(mine)  # refuses a cut of another generation or width
+        with explaining(self._topics.generation):
+            cut = carried(cut, self._topics, self._generations())
+        cut.reaches(mine)  # refuses a cut of another width
         await self._view.reached(
             self._topics.log,
             dict(enumerate(cut.offsets_next)),
@@ -299,8 +314,13 @@ class Index:
 
     async def reach(self, position: Position) -> None:
         """Wait until the record at a position is known here: read your writes, on any gateway."""
+        with explaining(self._topics.generation):
+            cut = carried_position(position, self._topics, self._generations())
+        if cut is not None:
+            await self.reach_cut(cut)
+            return
         empty = Cut(self._topics.generation, (0,) * self._topics.partitions)
-        empty.holds(position)  # refuses another generation or a partition that is not there
+        empty.holds(position)  # refuses a partition that is not there
         await self._view.reached(
             self._topics.log,
             {position.partition: position.offset + 1},

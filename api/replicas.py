@@ -14,6 +14,7 @@ from typing import Final
 from tidestore.api.settings import GatewaySettings
 from tidestore.connectors.directory import Directory, Known, Served
 from tidestore.connectors.log import LogWriter
+from tidestore.schemas.datasets import DatasetRegistered, dataset_key
 from tidestore.schemas.events import OriginChosen, ReplicaRegistered
 from tidestore.schemas.objects import MalformedError
 from tidestore.schemas.topics import ORIGIN_KEY
@@ -24,7 +25,7 @@ LOGGER: Final = logging.getLogger("tidestore.replicas")
 async def settle_replicas(
     settings: GatewaySettings, writer: LogWriter, directory: Directory
 ) -> int:
-    """Register what is new in the file, and return the origin's epoch.
+    """Register what is new in the file, replicas and datasets, and return the origin's epoch.
 
     Raises MalformedError, LogError. Two gateways that start for the first time at once may both
     choose the origin: the same one, or one of them is refused below, after reading what the other
@@ -37,6 +38,9 @@ async def settle_replicas(
         event = registration(entry, known.get(entry.name), now_ms)
         if event is not None:
             await writer.append(topic, 0, entry.name, event)
+    for dataset in sorted(set(settings.datasets) - directory.datasets()):
+        found = DatasetRegistered(dataset, now_ms, settings.gateway_id)
+        await writer.append(topic, 0, dataset_key(dataset), found)
     if directory.origin() is None:
         chosen = OriginChosen(settings.origin, 1, now_ms)
         await writer.append(topic, 0, ORIGIN_KEY, chosen)

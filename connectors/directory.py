@@ -23,8 +23,10 @@ from tidestore.connectors.kafka import KafkaSettings
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.view import Folded, View
 from tidestore.schemas.codec import decode, encode
+from tidestore.schemas.datasets import DatasetRegistered
 from tidestore.schemas.events import OriginChosen, ReplicaRegistered, ReplicaRetired
 from tidestore.schemas.filters import EVERYTHING, ReplicaFilter
+from tidestore.schemas.generations import GenerationChanged
 from tidestore.schemas.objects import MalformedError, ReplicaName
 
 LOGGER: Final = logging.getLogger("tidestore.replicas")
@@ -112,9 +114,9 @@ def address_of(record: ReplicaRegistered, keyring: Keyring) -> StoreAddress:
 
 
 class DirectoryFold:
-    """The newest record of each replica, and the origin."""
+    """The newest record of each replica and log generation, the datasets, and the origin."""
 
-    version = 2
+    version = 4
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
@@ -126,6 +128,8 @@ class DirectoryFold:
             " before_offset INTEGER, before BLOB) WITHOUT ROWID"
         )
         db.execute("CREATE TABLE origin (id INTEGER PRIMARY KEY, replica TEXT, epoch INTEGER)")
+        db.execute("CREATE TABLE generations (generation INTEGER PRIMARY KEY, record BLOB)")
+        db.execute("CREATE TABLE datasets (name TEXT PRIMARY KEY) WITHOUT ROWID")
 
     def fold(self, db: sqlite3.Connection, records: Sequence[Folded]) -> None:
         """See Fold."""
@@ -144,6 +148,13 @@ class DirectoryFold:
                     " replica = excluded.replica, epoch = excluded.epoch"
                     " WHERE excluded.epoch > epoch",
                     (event.replica, event.epoch),
+                )
+            elif isinstance(event, DatasetRegistered):
+                db.execute("INSERT OR IGNORE INTO datasets VALUES (?)", (event.name,))
+            elif isinstance(event, GenerationChanged):
+                db.execute(
+                    "INSERT OR REPLACE INTO generations VALUES (?, ?)",
+                    (event.generation, encode(event)),
                 )
 
     def folded(self, records: Sequence[Folded]) -> None:
@@ -201,6 +212,16 @@ class Directory:
         """The origin and its epoch."""
         rows = self._view.query("SELECT replica, epoch FROM origin")
         return (rows[0]["replica"], rows[0]["epoch"]) if rows else None
+
+    def datasets(self) -> set[str]:
+        """The datasets that any gateway was ever started with."""
+        return {row["name"] for row in self._view.query("SELECT name FROM datasets")}
+
+    def generations(self) -> list[GenerationChanged]:
+        """The newest record of each generation of the log, oldest first."""
+        rows = self._view.query("SELECT record FROM generations ORDER BY generation")
+        found = [decode(row["record"]) for row in rows]
+        return [event for event in found if isinstance(event, GenerationChanged)]
 
     def _changed(self) -> None:
         """In the view's thread; the loop may be closing."""

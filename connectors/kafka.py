@@ -44,6 +44,14 @@ class KafkaSettings:
         base.update(more or {})
         return base
 
+    def group(self, name: str) -> str:
+        """A consumer group's name.
+
+        After an unclean stop of a lone broker it is another one, which reads from the start: a tail
+        that was cut and refilled may hold records below the old group's offsets (point 10).
+        """
+        return name if not self.unclean_stops else f"{name}.u{self.unclean_stops}"
+
 
 class LogError(Exception):
     """The log could not be written or read."""
@@ -55,6 +63,13 @@ class LogUnavailableError(LogError):
     """No broker answered in time. The outcome of a write is unknown: writing again is safe."""
 
     is_retryable = True
+
+
+class LogClosedError(LogUnavailableError):
+    """The topic takes no more records: the log has moved to a new generation, or is moving.
+
+    Writing again is right, once this process has gone over. See docs/migration.md.
+    """
 
 
 class LogRefusedError(LogError):
@@ -90,6 +105,9 @@ def translate_kafka(error: KafkaError | KafkaException) -> LogError:
     """Librdkafka's error as ours."""
     reason: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
     text = f"{reason.name()}: {reason.str()}"
+    if reason.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        # The codec refuses what is too large long before: this is a topic that was closed.
+        return LogClosedError(f"the topic is closed ({text})")
     if reason.code() in _PASSING or reason.retriable() or reason.fatal():
         return LogUnavailableError(text)
     return LogRefusedError(text)

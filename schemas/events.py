@@ -12,7 +12,9 @@ from typing import get_args
 
 from tidestore.schemas.audit import AuditRecorded
 from tidestore.schemas.canaries import CanaryProved, CanarySent
+from tidestore.schemas.datasets import DatasetRegistered
 from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
+from tidestore.schemas.generations import GenerationChanged
 from tidestore.schemas.objectives import ObjectiveChanged
 from tidestore.schemas.parties import PartyRemoved, PartySaved, ReceiptClaimed
 from tidestore.schemas.ticks import PartitionTicked
@@ -387,6 +389,8 @@ Event = (
     | PartitionTicked
     | CanarySent
     | CanaryProved
+    | GenerationChanged
+    | DatasetRegistered
     | AuditRecorded
     | PartySaved
     | PartyRemoved

@@ -25,6 +25,10 @@ RECORD_BYTES_MAX: Final = 1024 * 1024
 # What an encoded value may be: room for key, headers and the batch's own framing.
 VALUE_BYTES_MAX: Final = RECORD_BYTES_MAX - 16 * 1024
 
+# A topic with this bound takes no record at all: see connectors/fence.py.
+BYTES_SETTING: Final = "max.message.bytes"
+CLOSED_BYTES: Final = "1"
+
 COMPACTED: Final = "compact"
 DELETED: Final = "delete"
 
@@ -36,11 +40,15 @@ ORIGIN_KEY: Final = "!origin"
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """One topic as it must be. `settings` are Kafka's own names and values."""
+    """One topic as it must be. `settings` are Kafka's own names and values.
+
+    One that is shared by generations of the log `may_be_wider` than this one's.
+    """
 
     name: str
     partitions: int
     settings: dict[str, str] = field(default_factory=dict)
+    may_be_wider: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,11 @@ def receipt_key(party: str, key: str) -> str:
     return f"{party}/{key}"
 
 
+def receipt_subject(key: str) -> str:
+    """The object's key in that of a receipt; it decides the partition."""
+    return key.partition("/")[2]
+
+
 def scrub_key(replica: str, incarnation: int, word: str = "") -> str:
     """The key of a replica's newest statement; with `word`, of how far something else has come."""
     return f"{replica}.{incarnation}" + (f"/{word}" if word else "")
@@ -142,6 +155,16 @@ class Topics:
     def changes(self, dataset: DatasetName) -> str:
         """ChangeAnnounced by object key."""
         return self._partitioned(f"changes.{dataset}")
+
+    def find_dataset(self, topic: str) -> DatasetName | None:
+        """The dataset of a changes topic; None for another topic."""
+        start = self._partitioned("changes.")
+        name = topic.removeprefix(start)
+        return DatasetName(name) if topic.startswith(start) and name else None
+
+    def group(self, word: str) -> str:
+        """The name of a consumer group that reads topics of this generation."""
+        return self._partitioned(word)
 
     @property
     def replicas(self) -> str:
@@ -228,7 +251,12 @@ class Topics:
             TopicSpec(self.objectives, 1, self._state()),
             TopicSpec(self.parties, 1, self._state()),
             TopicSpec(self.receipts, wide, self._state()),
-            TopicSpec(self.deliveries, wide, self._deleted(self.windows.deliveries_ms)),
+            TopicSpec(
+                self.deliveries,
+                wide,
+                self._deleted(self.windows.deliveries_ms),
+                may_be_wider=True,
+            ),
             TopicSpec(self.poison, 1, self._deleted(self.windows.deliveries_ms)),
             TopicSpec(self.audit, 1, self._for_ever()),
         ]
@@ -236,7 +264,7 @@ class Topics:
     def _common(self) -> dict[str, str]:
         return {
             "message.timestamp.type": "LogAppendTime",
-            "max.message.bytes": str(RECORD_BYTES_MAX),
+            BYTES_SETTING: str(RECORD_BYTES_MAX),
             "min.insync.replicas": "2" if self.replication >= 3 else "1",
             "unclean.leader.election.enable": "false",
         }

@@ -42,12 +42,8 @@ def make_app(
     data_folder: Path,
     gather_seconds: float = GATHER_SECONDS,
 ) -> faust.App:
-    """An app that is one consumer group. Must be called on the loop that will run it.
-
-    After an unclean stop of a lone broker the group has another name, so it reads from the start:
-    a tail that was cut and refilled may hold records below the old group's offsets (point 10).
-    """
-    group = name if not kafka.unclean_stops else f"{name}.u{kafka.unclean_stops}"
+    """An app that is one consumer group. Must be called on the loop that will run it."""
+    group = kafka.group(name)
     app = faust.App(
         group,
         broker=[f"kafka://{host}" for host in kafka.bootstrap.split(",")],

@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 
 from tidestore.connectors.correlation import correlated
 from tidestore.connectors.directory import Directory, Served, served
+from tidestore.connectors.generations import find_move, run_until_moved
 from tidestore.connectors.holdings import AllHeld, Holdings
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LONG_LINGER_MS, LogWriter
@@ -265,6 +266,7 @@ class FeedsWorker:
         self._announcer: Announcer | None = None
         self._holdings: dict[str, Holdings] = {}
         self._replicas: dict[str, Served] = {}
+        self._moved = asyncio.Event()
 
     async def start(self) -> None:
         """Open everything and join the group. Raises LogError."""
@@ -311,7 +313,7 @@ class FeedsWorker:
         )  # fmt: skip
         assignees: list[Assignee] = list(self._holdings.values())
         self._member = GroupMember(
-            f"{topics.prefix}feeds",
+            topics.group("feeds"),
             topics.log,
             settings.kafka,
             intake,
@@ -333,8 +335,8 @@ class FeedsWorker:
         self._use_replicas()
 
     async def run(self) -> None:
-        """Wait for the end."""
-        await self._member.run()
+        """Wait for the end. Raises GenerationMovedError when this generation is over."""
+        await run_until_moved(self._member.run(), self._moved)
 
     async def stop(self) -> None:
         """Finish what is under way and close everything."""
@@ -353,6 +355,8 @@ class FeedsWorker:
         """On the loop: expect, and follow, the replicas that are enabled now (design point 7)."""
         self._use_replicas()
         view.follow(self._followed())
+        if find_move(self._settings.topics, self._directory.generations()) is not None:
+            self._moved.set()
 
     def _followed(self) -> list[str]:
         topics = self._settings.topics

@@ -123,7 +123,7 @@ class ReplicateWorker:
         )
         self._start_background(view, target, sources, mover, known, writer)
         self._member = GroupMember(
-            f"{topics.prefix}replicate.{identity.replica}.{identity.incarnation}",
+            topics.group(f"replicate.{identity.replica}.{identity.incarnation}"),
             topics.log,
             settings.kafka,
             self._intake,

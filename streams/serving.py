@@ -18,6 +18,7 @@ import logging
 from typing import Final
 
 from tidestore.connectors.directory import Directory, Served, served
+from tidestore.connectors.generations import refuse_moved
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.provision import provision
 from tidestore.schemas.objects import MalformedError
@@ -91,8 +92,12 @@ class ServingWorker:
         await self._stack.aclose()
 
     async def _apply(self) -> None:
-        """Make what runs here equal to what the topic says."""
+        """Make what runs here equal to what the topic says.
+
+        Raises GenerationMovedError: then all of this is to be made anew.
+        """
         settings = self._settings
+        refuse_moved(settings.topics, self._directory.generations())
         all_ = served(settings.replicas, self._directory.known(), settings.keyring)
         life = all_.get(settings.name)
         if life is not None and life.is_paused:

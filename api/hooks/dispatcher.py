@@ -55,7 +55,7 @@ class Dispatcher:
         self._pumps: dict[tuple[str, Place], tuple[HookSaved, Pump, asyncio.Task[None]]] = {}
         self._assigned: set[Place] = set()
         self._feeds = {dataset: self._topics.changes(dataset) for dataset in settings.datasets}
-        group = f"{self._topics.prefix}dispatch"
+        group = self._topics.group("dispatch")
         self._reader = FeedReader(
             settings.kafka, group, list(self._feeds.values()), self._on_assigned, self._on_news
         )
@@ -164,7 +164,11 @@ class Dispatcher:
         cursor = find_cursor(self._view, hook.hook_id, place[1])
         if cursor is None:
             cut = Cut.parse(hook.start_cut)
-            cursor = CursorMoved(hook.hook_id, place[1], cut.offsets_next[place[1]], 0, 0)
+            # Of an earlier generation of the log and without a cursor, it was saved by a gateway
+            # that slept through the move: it hears the feed from its start, nothing is lost to it.
+            is_ours = cut.generation == self._topics.generation
+            first = cut.offsets_next[place[1]] if is_ours else 0
+            cursor = CursorMoved(hook.hook_id, place[1], first, 0, 0)
         elif cursor.last_error or cursor.delivered:
             self._bench.lanes.note(hook.hook_id, is_taken=not cursor.last_error)
         try:

@@ -162,7 +162,8 @@ PROBLEMS: Final[dict[int, Json]] = {
     ),
     410: _problem(
         "`redacted`: gone for ever, with the reason; for /copies with `receipts` of the replicas. "
-        "`cursor_gone`: nothing can be read on from this cursor."
+        "`cursor_gone`: nothing can be read on from this cursor. "
+        "`position_lost`: `at` or `cursor` is of a log that is gone, or of no record of it."
     ),
     412: _problem("`precondition_failed`: If-Match names another content."),
     413: _problem("`too_large`, `too_many` or `record_too_large`: nothing was stored."),

@@ -196,6 +196,6 @@ def _listing(bounds: Bounds, kind: Kind) -> Json:
         ],
         "responses": {
             "200": answer("One page.", ref("Listing"), "Link"),
-            **problems(400, 401, 403, 404, 503),
+            **problems(400, 401, 403, 404, 410, 503),
         },
     }

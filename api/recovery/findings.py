@@ -14,7 +14,8 @@ LOST_FOR_GOOD: Final = (
     "objects that had not reached this replica: nothing here names them. Other stores may have"
     " them; what a writer sends again is taken",
     "who wrote each object, when, and in which request: the time is that of this replica's copy",
-    "how far each hook had come, and the log of deliveries",
+    "how far each hook had come (each hears everything again, with the same ids), and the log of"
+    " deliveries",
     "long writes that were under way (tasks): send them again",
     "states of copies: every other replica is compared and filled again by its workers",
     "requests to try a parked copy again, and records that could not be read",

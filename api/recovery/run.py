@@ -216,10 +216,11 @@ class _Run:
             )
 
     def _refuse_unknown_datasets(self) -> None:
-        missing = sorted(self._inventory.datasets() - set(map(str, self._settings.datasets)))
+        there = self._inventory.datasets() | self._state.datasets
+        missing = sorted(there - set(map(str, self._settings.datasets)))
         if missing:
             names = ", ".join(f'"{name}"' for name in missing)
             raise RecoveryRefusedError(
-                f"the replica holds datasets that the configuration does not name: {names}",
+                f"the replica knows of datasets that the configuration does not name: {names}",
                 f"add them to datasets = [{names}] at the top of the file",
             )

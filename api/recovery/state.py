@@ -25,6 +25,7 @@ from tidestore.connectors.sealing import RecordSeal
 from tidestore.connectors.store import ObjectStore
 from tidestore.connectors.verify import CheckedSource
 from tidestore.schemas.codec import CodecError, decode
+from tidestore.schemas.datasets import DatasetRegistered
 from tidestore.schemas.events import (
     Event,
     HookRemoved,
@@ -33,6 +34,7 @@ from tidestore.schemas.events import (
     RedactionDecided,
     RedactionLifted,
 )
+from tidestore.schemas.generations import GenerationChanged
 from tidestore.schemas.kept import KEPT_BYTES_MAX, Kept, newest_of, read_kept
 from tidestore.schemas.objects import MalformedError
 from tidestore.schemas.own_keys import KEPT_PREFIX
@@ -59,6 +61,12 @@ class KeptState:
         """The decisions that stand, by target."""
         found = self.events.get("redactions", {})
         return {key: item for key, item in found.items() if isinstance(item, RedactionDecided)}
+
+    @property
+    def datasets(self) -> set[str]:
+        """The datasets that the store had, with objects or without."""
+        found = self.events.get("replicas", {}).values()
+        return {event.name for event in found if isinstance(event, DatasetRegistered)}
 
     @property
     def epoch(self) -> int:
@@ -134,5 +142,8 @@ async def restore_state(
 
 
 def _comes_back(event: Event) -> bool:
-    """Whether an event says anything to an empty topic. The origin is chosen anew."""
-    return not isinstance(event, (HookRemoved, RedactionLifted, OriginChosen))
+    """Whether an event says anything to an empty topic.
+
+    The origin is chosen anew, and so is the generation: what it was moved from is gone.
+    """
+    return not isinstance(event, (HookRemoved, RedactionLifted, OriginChosen, GenerationChanged))

@@ -23,6 +23,7 @@ from tidestore.api.recovery.run import RecoveryRefusedError, RecoverySettings, r
 from tidestore.client import Client, ClientError
 from tidestore.connectors.kafka import LogError
 from tidestore.connectors.log import LogWriter
+from tidestore.schemas.datasets import DatasetRegistered
 from tidestore.schemas.events import ObjectWritten, RedactionDecided
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
@@ -172,6 +173,8 @@ async def test_a_new_log_comes_from_one_surviving_replica_alone(
             assert report["is_whole"], report
             assert report["restored"]["hooks"] == 1
             assert logged(world) == set(written)
+            told = [r.event for r in world.records("replicas")]
+            assert [e.name for e in told if isinstance(e, DatasetRegistered)] == ["public"]
             world.start()
             async with world.client() as client:
                 await world.until_everywhere(client, list(written))

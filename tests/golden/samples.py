@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.golden.partition_samples import PARTITION_SAMPLES
+
 from tidestore.schemas.audit import AuditRecorded
-from tidestore.schemas.canaries import CanaryProved, CanarySent
 from tidestore.schemas.events import (
     ChangeAnnounced,
     CopyChanged,
@@ -37,7 +38,6 @@ from tidestore.schemas.events import (
 from tidestore.schemas.findings import FindingReported, ReadbackMoved, ScrubReported
 from tidestore.schemas.objectives import ObjectiveChanged
 from tidestore.schemas.parties import PartyRemoved, PartySaved, ReceiptClaimed
-from tidestore.schemas.ticks import PartitionTicked
 
 _SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _UUID: Final = "6f1c2a7e-53b4-4c0e-8d0a-9a7f3a1b2c3d"
@@ -349,18 +349,7 @@ SAMPLES: Final[dict[str, Event]] = {
         rotten=8,
         moved_at_ms=_MS + 31,
     ),
-    "partition_ticked.v1": PartitionTicked(
-        partition=3, ticked_by="gateway-é", ticked_at_ms=_MS + 40
-    ),
-    "canary_sent.v1": CanarySent(partition=11, sent_at_ms=_MS + 50, sent_by="gateway-ü"),
-    "canary_proved.v1": CanaryProved(
-        partition=4,
-        replica="onprem",
-        incarnation=3,
-        claim=70_000,
-        sent_at_ms=_MS + 51,
-        proved_at_ms=_MS + 52,
-    ),
+    **PARTITION_SAMPLES,
     "objective_changed.v1": ObjectiveChanged(
         replica="onprem",
         incarnation=2,

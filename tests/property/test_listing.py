@@ -90,7 +90,7 @@ class ListingMachine(RuleBasedStateMachine):
                 Path("nowhere"),
             ),
             auth=Authenticator({}),
-            index=Index(view, writer, _TOPICS, catch_up_seconds=5.0),
+            index=Index(view, writer, _TOPICS, list, catch_up_seconds=5.0),
             watchers=Watchers(),
             writer=writer,
             origin=cast("Any", None),

@@ -20,6 +20,7 @@ from tidestore.connectors.sealing import RecordSeal
 from tidestore.connectors.view import Folded, View
 from tidestore.schemas.checksums import checksums_of
 from tidestore.schemas.codec import encode
+from tidestore.schemas.datasets import DatasetRegistered, dataset_key
 from tidestore.schemas.events import (
     Event,
     HookRemoved,
@@ -28,6 +29,7 @@ from tidestore.schemas.events import (
     RedactionDecided,
     RedactionLifted,
 )
+from tidestore.schemas.generations import GenerationChanged, generation_key
 from tidestore.schemas.kept import Kept, kept_bytes, kept_key, newest_of, read_kept
 from tidestore.schemas.objects import MalformedError, ObjectKey
 from tidestore.schemas.own_keys import KEPT_PREFIX
@@ -150,6 +152,23 @@ async def test_decisions_come_back_redactions_first_and_hooks_hear_from_the_begi
     chosen = appended["replicas", ORIGIN_KEY]
     assert isinstance(chosen, OriginChosen)
     assert (chosen.replica, chosen.epoch, epoch) == ("onprem", 5, 5)
+
+
+async def test_datasets_come_back_and_log_generations_do_not() -> None:
+    """Goal: a dataset without objects is not forgotten, a move between lost logs is.
+
+    Method: a record of each. What old positions meant is gone with the log that they were carried
+    into: a later generation begins, and refuses them.
+    """
+    moved = GenerationChanged(2, 24, "open", 1, 12, "r", 1, "1:9", "2:9")
+    store = await stored(
+        kept("replicas", dataset_key("lab"), DatasetRegistered("lab", 1, "0")),
+        kept("replicas", generation_key(2), moved, 2, generation=2),
+    )
+    state = await read_state(store, SEAL, Findings("onprem", 3))
+    assert (state.datasets, state.generation) == ({"lab"}, 2)
+    appended, _ = await restored(state)
+    assert list(appended) == [("replicas", dataset_key("lab")), ("replicas", ORIGIN_KEY)]
 
 
 async def test_a_second_run_restores_nothing_twice() -> None:

@@ -24,6 +24,7 @@ class LazyGroup(click.Group):
         "lift": "tidestore.cli.redact:lift",
         "log": "tidestore.cli.log:log",
         "ls": "tidestore.cli.objects:ls",
+        "migrate": "tidestore.cli.migrate:migrate",
         "parked": "tidestore.cli.parked:parked",
         "plan": "tidestore.cli.plan:plan",
         "put": "tidestore.cli.put:put",

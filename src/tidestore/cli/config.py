@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,9 @@ async def _ask(found: Config) -> list[dict[str, Any]]:
 
     findings: list[dict[str, Any]] = []
     replicas = [(item.name, item.incarnation) for item in found.replicas]
-    specs = found.topics.specs(replicas, list(found.datasets))
     try:
+        now = await asyncio.to_thread(found.in_use)
+        specs = now.topics.specs(replicas, list(found.datasets))
         missing = await check_topics(found.kafka, specs)
         detail = f"{len(specs)} topics as they must be"
         if missing:

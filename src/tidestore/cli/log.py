@@ -47,6 +47,7 @@ def show(
         fail(str(error))
     shown = 0
     try:
+        found = found.in_use()
         for record in read_topic(found.kafka, _full_name(found, topic), key):
             document = {
                 "partition": record.partition,

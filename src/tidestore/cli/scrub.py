@@ -69,7 +69,7 @@ def scrub(
     if dry_run and read_back_gb:
         fail("--dry-run does not go with --read-back", "leave one of them out")
     try:
-        settings = _settings(read_config(find_config(config_path), environ), replica)
+        settings = _settings(read_config(find_config(config_path), environ).in_use(), replica)
     except ConfigError as error:
         fail(str(error))
     except LogError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,18 +103,17 @@ def worker(
         words += ["--log-format", log_format] if log_format else []
         from tidestore.cli.workers import Workers  # noqa: PLC0415
 
-        _run(lambda: _work(lambda: Workers(config, words, environ)))
+        _run(lambda: _work(config, lambda _: Workers(config, words, environ)))
         return
     from tidestore.streams.metrics import WorkerMetrics  # noqa: PLC0415
     from tidestore.streams.serving import ServingWorker  # noqa: PLC0415
 
-    settings = config.serving(replica, worker_id)
     metrics = WorkerMetrics()
 
     async def work() -> None:
         if metrics_port is not None:
             metrics.serve(config.host, metrics_port)
-        await _work(lambda: ServingWorker(settings, metrics))
+        await _work(config, lambda now: ServingWorker(now.serving(replica, worker_id), metrics))
 
     _run(work)
 
@@ -131,13 +131,24 @@ def feeds(
     config = _read(config_path, environ)
     from tidestore.streams.feeds import FeedsWorker  # noqa: PLC0415
 
-    _run(lambda: _work(lambda: FeedsWorker(config.feeds(worker_id))))
+    _run(lambda: _work(config, lambda now: FeedsWorker(now.feeds(worker_id))))
 
 
-async def _work(make: Any) -> None:
-    """Start a worker, wait for its end or ours, stop it. A worker that broke ends with an error."""
+async def _work(config: Any, make: Callable[[Any], Worker]) -> None:
+    """Keep a worker running in the log's newest generation, until told to stop or it breaks."""
+    from tidestore.connectors.generations import GenerationMovedError  # noqa: PLC0415
+
     stop = _stop_on_signals()
-    made: Worker = make()
+    while not stop.is_set():
+        now = await asyncio.to_thread(config.in_use)
+        try:
+            await _work_once(make(now), stop)
+        except GenerationMovedError as moved:
+            logging.getLogger("tidestore").warning("going over: %s", moved)
+
+
+async def _work_once(made: Worker, stop: asyncio.Event) -> None:
+    """Start a worker, wait for its end or ours, stop it. A worker that broke ends with an error."""
     asked = asyncio.create_task(stop.wait())
     try:
         await made.start()

@@ -64,7 +64,7 @@ def _compare(config: Config, only: tuple[str, ...]) -> list[dict[str, Any]]:
         for name in only:
             if name not in lives:
                 fail(f"there is no replica {name!r}", f"one of {', '.join(lives)}")
-        everything = log_contents(config)
+        everything = log_contents(config.in_use())
         expected = {
             name: _expected(config, lives[name], everything) for name in only or tuple(lives)
         }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tidestore.api.settings import GatewaySettings, Limits, StagingEntry
 from tidestore.connectors.credentials import Keyring, Secret, StoreAddress
 from tidestore.connectors.directory import Served
+from tidestore.connectors.generations import folder_of, read_generations
 from tidestore.connectors.kafka import KafkaSettings
+from tidestore.schemas.generations import topics_now
 from tidestore.schemas.objects import DatasetName, ReplicaName
 from tidestore.schemas.topics import Topics
 from tidestore.streams.prices import SourceSettings
@@ -56,6 +58,14 @@ class Config:
     scrub: ScrubSettings
     keyring: Keyring
     sources: SourceSettings = field(default_factory=SourceSettings)
+
+    def at(self, topics: Topics) -> Config:
+        """The same, in another generation of the log; its views lie in a folder of their own."""
+        return replace(self, topics=topics, data_folder=folder_of(self.data_folder, topics))
+
+    def in_use(self) -> Config:
+        """The same, in the generation that is in use now. Blocks; raises LogError."""
+        return self.at(topics_now(self.topics, read_generations(self.kafka, self.topics)))
 
     def gateway(self, gateway_id: str = "0", port: int | None = None) -> GatewaySettings:
         """The settings of one gateway process."""

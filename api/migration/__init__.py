@@ -1,0 +1,1 @@
+"""A log with more partitions, filled while writes go on. See docs/migration.md."""
