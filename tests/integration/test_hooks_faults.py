@@ -256,12 +256,16 @@ async def test_start_cut_and_cursor_survive_the_end_of_every_gateway(pair: World
             return any(event.attempt and event.hook_id == str(made["id"]) for event in ours)
 
         await pair.until(is_tried_and_remembered)
-        for name in ("gateway-0", "gateway-1"):
-            pair.processes[name].end()
+        gateways = [pair.processes[name] for name in ("gateway-0", "gateway-1")]
+        for gateway in gateways:
+            gateway.terminate()
+        for gateway in gateways:
+            gateway.await_end()
         is_broken, mended = False, time.monotonic()
-        for name in ("gateway-0", "gateway-1"):
-            pair.restart(name)
-            pair.processes[name].await_ready()
+        for gateway in gateways:
+            gateway.start(wait=False)
+        for gateway in gateways:
+            gateway.await_ready()
 
         def taken() -> list[Heard]:
             return [one for one in receiver.events() if one.moment > mended]

@@ -28,9 +28,8 @@ class Refusal:
     headers: dict[str, str] = field(default_factory=dict)
     # Which requests, by method; every one by default.
     methods: tuple[str, ...] = ("GET", "HEAD", "PUT", "POST", "DELETE")
-    # Once so many requests of this method were refused, all goes through again.
+    # Once a request of this method was refused, all goes through again.
     last: str = ""
-    last_times: int = 1
 
     @property
     def body(self) -> bytes:
@@ -56,7 +55,6 @@ class Grumpy:
         # Whether the last byte of every body is changed on its way.
         self.is_damaging = False
         self.seen: list[Seen] = []
-        self._last_refused = 0
         target = urlsplit(server.endpoint)
         handler = _handler(self, f"{target.hostname}:{target.port}")
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -84,9 +82,7 @@ class Grumpy:
             refusal = None
         self.seen.append(Seen(time.monotonic(), method, path, refusal is not None))
         if refusal is not None and method == refusal.last:
-            self._last_refused += 1
-            if self._last_refused >= refusal.last_times:
-                self.refusal = None
+            self.refusal = None
         return refusal
 
     def since(self, moment: float) -> list[Seen]:
