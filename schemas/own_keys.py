@@ -3,6 +3,7 @@
     .tidestore/replica.json         whose replica this is (connectors/marker.py)
     .tidestore/probe writable room  what a probe asks for (connectors/probes.py)
     .tidestore/tmp/...              unfinished writes of a folder (connectors/folder.py)
+    .tidestore/canary/...           what tells that the replica is reached (streams/canary.py)
     .tidestore/kept/...             records of the state topics (schemas/kept.py)
     .tidestore/redacted/<key>       redacted, within its grace (streams/removal.py)
     .tidestore/damaged/<key>@<etag>     bad bytes, kept before their repair (connectors/damage.py)
@@ -23,6 +24,7 @@ KEPT_PREFIX: Final = f"{OWN_PREFIX}kept/"
 REDACTED_PREFIX: Final = f"{OWN_PREFIX}redacted/"
 DAMAGED_PREFIX: Final = f"{OWN_PREFIX}damaged/"
 QUARANTINE_PREFIX: Final = f"{OWN_PREFIX}quarantine/"
+CANARY_PREFIX: Final = f"{OWN_PREFIX}canary/"
 
 MARKER_KEY: Final = ObjectKey(f"{OWN_PREFIX}replica.json")
 PROBE_KEY: Final = ObjectKey(f"{OWN_PREFIX}probe")

@@ -27,12 +27,12 @@ from tidestore.connectors.verify import CheckedSource, put_verified
 from tidestore.schemas.canaries import CanaryProved, CanarySent
 from tidestore.schemas.checksums import Checksums, checksums_of
 from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.own_keys import CANARY_PREFIX
 from tidestore.schemas.topics import canary_key
 from tidestore.streams.records import Identity
 
 LOGGER: Final = logging.getLogger("tidestore.canary")
 
-CANARY_PREFIX: Final = ".tidestore/canary/"
 _TYPE: Final = "text/plain"
 # One that is older says nothing about now: a new worker, or one that was away, meets a week of
 # them. Its partition's next one comes within this at 12 partitions and one a minute.

@@ -18,8 +18,9 @@ from tidestore.schemas.canaries import CanaryProved, CanarySent
 from tidestore.schemas.checksums import checksums_of
 from tidestore.schemas.codec import decode, encode
 from tidestore.schemas.objects import ObjectKey
+from tidestore.schemas.own_keys import CANARY_PREFIX
 from tidestore.schemas.topics import canary_key
-from tidestore.streams.canary import CANARY_PREFIX, STALE_MS, Canaries
+from tidestore.streams.canary import STALE_MS, Canaries
 from tidestore.streams.intake import Intake
 from tidestore.streams.records import Identity
 
