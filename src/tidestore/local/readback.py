@@ -60,6 +60,7 @@ def s3_client(place: ReplicaPlace) -> Any:
     from botocore.config import Config  # noqa: PLC0415
 
     options = parse_qs(urlsplit(place.url).query)
+    addressing: Any = options.get("addressing", ["path"])[0]
     return boto3.client(
         "s3",
         endpoint_url=options.get("endpoint", [None])[0],
@@ -67,7 +68,8 @@ def s3_client(place: ReplicaPlace) -> Any:
         aws_access_key_id=place.credentials.get("access_key_id"),
         aws_secret_access_key=place.credentials.get("secret_access_key"),
         aws_session_token=place.credentials.get("session_token"),
-        config=Config(s3={"addressing_style": "path"}, max_pool_connections=4),
+        verify=options.get("ca", [None])[0],
+        config=Config(s3={"addressing_style": addressing}, max_pool_connections=4),
     )
 
 
