@@ -3,7 +3,7 @@
 All of it is durable elsewhere (in the topics copies and retries), so these lanes may forget
 everything at any time; they find it again in the view. None of them touches the log's offsets.
 
-    view: pending, due now  --+       (large ones: few at a time, in a lane of their own)
+    view: pending, due now  --+       (all large ones: few at a time, in a lane of their own)
     view: child has changed --+--> one task per key, bounded --> mover.again(key)
     view: a retry is asked  --+--> one task per key, bounded --> mover.retry(key, which record)
     taken a partition       --+
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Container, Coroutine
 from typing import Any, Final
 
 from tidestore.connectors.holdings import Holdings
@@ -23,6 +24,7 @@ from tidestore.schemas.events import CopyChanged
 from tidestore.streams.copies import CopiesQueries, FoldNotes
 from tidestore.streams.fair_places import as_backlog
 from tidestore.streams.mover import Mover
+from tidestore.streams.plan import SMALL_BYTES_MAX
 from tidestore.streams.states import KnownStates
 
 LOGGER: Final = logging.getLogger("tidestore.lanes")
@@ -37,6 +39,24 @@ LARGE_TASKS_MAX: Final = 8
 _IDLE_SECONDS: Final = 5.0
 # About what the view needs to fold what was just written.
 _FOLD_SECONDS: Final = 0.02
+
+
+class _Asked:
+    """Keys that wait for a task of their own, the large ones apart; each with a number."""
+
+    def __init__(self) -> None:
+        self._queues: dict[bool, dict[str, int]] = {False: {}, True: {}}
+
+    def add(self, key: str, number: int = 0, *, is_large: bool) -> None:
+        """Have the key tried; the newest number counts."""
+        self._queues[is_large][key] = number
+
+    def take(self, busy: Container[str], places: int, *, is_large: bool) -> list[tuple[str, int]]:
+        """So many of them, but those that are busy; who came first comes first."""
+        queue = self._queues[is_large]
+        free = (key for key in queue if key not in busy)
+        found = list(itertools.islice(free, max(0, places)))
+        return [(key, queue.pop(key)) for key in found]
 
 
 class Lanes:
@@ -60,9 +80,9 @@ class Lanes:
         # Those of the tasks that copy a large object.
         self._large: set[str] = set()
         self._resending: set[asyncio.Task[None]] = set()
-        self._woken: dict[str, None] = {}
+        self._woken = _Asked()
         # Parked copies that somebody wants tried again, and the moment of the record that is meant.
-        self._asked: dict[str, int] = {}
+        self._asked = _Asked()
         # Copies that failed for an edge's sake up to this moment are due now: see drain().
         self._drained_to_ms: int | None = None
 
@@ -74,7 +94,7 @@ class Lanes:
     def wake(self, partition: int, key: str) -> None:
         """Something that a copy waited for has come: try it now, whenever its next try was due."""
         if self._holdings.stamp(partition) is not None:
-            self._woken[key] = None
+            self._woken.add(key, is_large=self._is_large(key))
             self._news.set()
 
     def notice(self, notes: FoldNotes) -> None:
@@ -83,10 +103,10 @@ class Lanes:
             self._holdings.claimed(partition, offset, worker)
         for partition, key in notes.wakes:
             if self._holdings.stamp(partition) is not None:
-                self._woken[key] = None
+                self._woken.add(key, is_large=False)  # only manifests wait for others
         for partition, key, changed_at_ms in notes.retries:
             if self._holdings.stamp(partition) is not None:
-                self._asked[key] = changed_at_ms
+                self._asked.add(key, changed_at_ms, is_large=self._is_large(key))
         for partition, record in notes.overruled:
             self._answer(partition, record)
         if notes.wakes or notes.retries or notes.has_pending:
@@ -95,8 +115,9 @@ class Lanes:
     async def held(self, partition: int) -> None:
         """A partition was taken: what its last owner left undone is ours now."""
         for key in self._queries.waiting_to_wake(partition):
-            self._woken[key] = None
-        self._asked.update(self._queries.asked_again(partition))
+            self._woken.add(key, is_large=False)
+        for key, changed_at_ms in self._queries.asked_again(partition):
+            self._asked.add(key, changed_at_ms, is_large=self._is_large(key))
         for late in self._queries.overruled(self._topic, partition):
             self._say_again(late)
         self._news.set()
@@ -106,7 +127,6 @@ class Lanes:
         try:
             while True:
                 self._news.clear()
-                self._start_woken()
                 self._start_asked()
                 wait_seconds = self._start_due()
                 # Not wait_for: in Python 3.11 that swallows a cancellation which comes together
@@ -118,20 +138,24 @@ class Lanes:
             for task in [*self._tasks.values(), *self._resending]:
                 task.cancel()
 
-    def _start_woken(self) -> None:
-        for key in list(self._woken):
-            if len(self._tasks) >= _TASKS_MAX:
-                return
-            if key not in self._tasks:
-                del self._woken[key]
-                self._start(key, self._mover.again(key))
-
     def _start_asked(self) -> None:
-        for key in list(self._asked):
-            if len(self._tasks) >= _TASKS_MAX:
-                return
-            if key not in self._tasks:
-                self._start(key, self._mover.retry(key, self._asked.pop(key)))
+        """Start what is woken or asked for, as far as there are places; each task's end is news."""
+        for is_large in (False, True):
+            for key, _ in self._taken(self._woken, is_large=is_large):
+                self._start(key, self._mover.again(key), is_large=is_large)
+            for key, changed_at_ms in self._taken(self._asked, is_large=is_large):
+                work = self._mover.retry(key, changed_at_ms)
+                self._start(key, work, is_large=is_large)
+
+    def _taken(self, asked: _Asked, *, is_large: bool) -> list[tuple[str, int]]:
+        places = _TASKS_MAX - len(self._tasks)
+        if is_large:
+            places = min(places, LARGE_TASKS_MAX - len(self._large))
+        return asked.take(self._tasks, places, is_large=is_large)
+
+    def _is_large(self, key: str) -> bool:
+        record = self._known.find_record(key)
+        return record is not None and record.size > SMALL_BYTES_MAX
 
     def _start_due(self) -> float:
         """Start what is due; the seconds until there is more to do."""
@@ -184,12 +208,12 @@ class Lanes:
             return  # its outcome is confirmed and not folded yet: a parked one stays parked
         is_drained = newest.changed_at_ms <= (self._drained_to_ms or 0)
         if is_drained or newest.next_try_at_ms <= now_ms:
-            if is_large:
-                self._large.add(key)
             with as_backlog():
-                self._start(key, self._mover.again(key))
+                self._start(key, self._mover.again(key), is_large=is_large)
 
-    def _start(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, key: str, work: Coroutine[Any, Any, None], *, is_large: bool) -> None:
+        if is_large:
+            self._large.add(key)
         task = asyncio.create_task(work)
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._ended(key, done))

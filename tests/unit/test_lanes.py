@@ -9,6 +9,7 @@ from tests.unit.made import copy
 from tests.unit.test_retries import Bench, Calls, lanes_of
 
 from tidestore.schemas.events import CopyState
+from tidestore.streams.copies import FoldNotes
 from tidestore.streams.lanes import LARGE_TASKS_MAX
 from tidestore.streams.plan import SMALL_BYTES_MAX
 from tidestore.streams.states import KnownStates
@@ -27,6 +28,11 @@ class _Slow(Calls):
         if key.startswith("large"):
             await self.large.wait()
         self.done.append(("again", key))
+
+    async def retry(self, key: str, changed_at_ms: int) -> None:
+        if key.startswith("large"):
+            await self.large.wait()
+        self.done.append(("retry", key, changed_at_ms))
 
 
 def _pending(key: str, size: int, next_try_at_ms: int) -> Any:
@@ -59,4 +65,42 @@ async def test_a_thousand_large_copies_do_not_delay_a_small_one() -> None:
         for task in lanes._tasks.values():
             task.cancel()
         await asyncio.gather(*lanes._tasks.values(), return_exceptions=True)
+        bench.view.tables.close()
+
+
+async def test_large_copies_that_are_woken_or_asked_for_have_a_bound_too() -> None:
+    """Goal: `retry --all` of large copies delays no small one. Method: many of each, none ends.
+
+    The others are tried when the first ones have ended, and each once.
+    """
+    bench, calls = Bench(), _Slow()
+    records = [
+        copy(f"large{number}", CopyState.PARKED, size=SMALL_BYTES_MAX + 1, changed_at_ms=70)
+        for number in range(3 * LARGE_TASKS_MAX)
+    ]
+    for record in [*records, copy("small", CopyState.PARKED, size=9, changed_at_ms=70)]:
+        bench.copies(record)
+    lanes = lanes_of(bench, calls, KnownStates(bench.view, _COPIES))
+    running = asyncio.create_task(lanes.run())
+    try:
+        woken, asked = records[:LARGE_TASKS_MAX], records[LARGE_TASKS_MAX:]
+        for record in woken:
+            lanes.wake(1, record.key)
+        named = [(1, record.key, record.changed_at_ms) for record in asked]
+        lanes.notice(FoldNotes(retries=(*named, (1, "small", 70))))
+        async with asyncio.timeout(10):
+            while not calls.done:
+                await asyncio.sleep(0)
+        assert calls.done == [("retry", "small", 70)]
+        assert len(lanes._large) == LARGE_TASKS_MAX
+        calls.large.set()
+        async with asyncio.timeout(10):
+            while len(calls.done) < 1 + len(records):
+                await asyncio.sleep(0)
+        expected = [("again", record.key) for record in woken]
+        expected += [("retry", record.key, 70) for record in asked]  # type: ignore[misc]
+        assert sorted(calls.done[1:], key=str) == sorted(expected, key=str)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, *lanes._tasks.values(), return_exceptions=True)
         bench.view.tables.close()
