@@ -5,8 +5,9 @@
                                +-- of a key that is not ours ----------------> left alone
                                '-- all else ---------------------------------> aborted
 
-No object is touched: what is aborted was never visible (R7). Azure and GCS drop theirs after a week
-by themselves and list none; S3 keeps and bills them for ever unless told otherwise.
+No object is touched: what is aborted was never visible (R7). Azure drops its blocks after a week by
+itself and lists none; S3 keeps and bills uploads for ever unless told otherwise, and what GCS holds
+are objects of ours (docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from tidestore.schemas.own_keys import OWN_PREFIX
 
 LOGGER: Final = logging.getLogger("tidestore.sweep")
 
-# A client's PUT has no record, and may take as long as its bytes keep coming. A week is what GCS
-# and Azure give an upload; 5 TiB in a week are 9 MB/s.
+# A client's PUT has no record, and may take as long as its bytes keep coming. A week is what Azure
+# gives an upload; 5 TiB in a week are 9 MB/s.
 UPLOAD_LIFE_MS: Final = 7 * 24 * 3_600_000
 # So many are aborted in one go: a bound on what one mistake could do, far above what crashes leave.
 ABORTS_MAX: Final = 1_000
@@ -32,9 +33,10 @@ ABORTS_MAX: Final = 1_000
 
 @dataclass(slots=True)
 class Swept:
-    """What a sweep met: uploads seen, aborted, and those whose abort failed."""
+    """What a sweep met: uploads seen, how many of them abandoned, aborted, failed."""
 
     seen: int = 0
+    abandoned: int = 0
     aborted: int = 0
     failed: int = 0
 
@@ -67,14 +69,20 @@ async def sweep_uploads(
         swept.seen += 1
         if not is_mine(upload.key) or not is_abandoned(upload, named, now_ms):
             continue
-        if swept.aborted + swept.failed >= aborts_max:
+        if swept.abandoned >= aborts_max:
             break
-        try:
-            await store.abort_upload(upload.key, upload.token)
-        except StoreError as error:
-            swept.failed += 1
-            LOGGER.warning("%s: an abandoned upload stays: %s", store.name, error)
-        else:
-            swept.aborted += 1
-            LOGGER.info("%s: aborted an abandoned upload of %s", store.name, upload.key)
+        await abort_abandoned(store, upload, swept)
     return swept
+
+
+async def abort_abandoned(store: ObjectStore, upload: OpenUpload, swept: Swept) -> None:
+    """Abort one upload and count it; one that cannot be aborted now is met again."""
+    swept.abandoned += 1
+    try:
+        await store.abort_upload(upload.key, upload.token)
+    except StoreError as error:
+        swept.failed += 1
+        LOGGER.warning("%s: an abandoned upload stays: %s", store.name, error)
+    else:
+        swept.aborted += 1
+        LOGGER.info("%s: aborted an abandoned upload of %s", store.name, upload.key)

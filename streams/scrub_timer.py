@@ -1,4 +1,4 @@
-"""Comparisons and reading back by themselves, in a worker of the replica.
+"""Comparisons, sweeps and reading back by themselves, in a worker of the replica.
 
 Whoever holds the replica's first partition does it, so one worker does, and another when that one
 is gone. Two may overlap for a moment: a comparison changes nothing, and a finding that is handed
@@ -27,6 +27,7 @@ from tidestore.schemas.findings import ReadbackMoved, ScrubReported
 from tidestore.streams.readback import Readback
 from tidestore.streams.scrub import Scrubber
 from tidestore.streams.scrub_open import open_scrubber
+from tidestore.streams.scrub_uploads import sweep_replica
 from tidestore.streams.scrub_view import ScrubRows
 from tidestore.streams.settings import WorkerSettings
 
@@ -56,6 +57,7 @@ class ScrubTimer:
         *,
         first_seconds: float = _FIRST_SECONDS,
         turn_seconds: float = _TURN_SECONDS,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -63,6 +65,7 @@ class ScrubTimer:
         self._is_ours = is_ours
         self._first_seconds = first_seconds
         self._turn_seconds = turn_seconds
+        self._clock = clock
         # What a large object took beyond its turn's share, to be saved by the next ones.
         self._debt_bytes = 0.0
         self._folder: Path = settings.data_folder / "scrub"
@@ -91,10 +94,11 @@ class ScrubTimer:
             )  # fmt: skip
             await scrubber.fold()
             rows = ScrubRows(scrubber.view, scrubber.identity.replica)
-            chosen, now_ms = self._settings.scrub, int(time.time() * 1000)
+            chosen, now_ms = self._settings.scrub, int(self._clock() * 1000)
             if is_comparison_due(rows.last_report(), chosen.every_hours, now_ms):
                 outcome = await scrubber.run()
                 LOGGER.info("%s: scrub: %s", outcome.report.replica, outcome.report.verdict)
+                await sweep_replica(scrubber, now_ms)
             if is_reading_due(rows.readback(), now_ms):
                 await self._read_back(scrubber)
 

@@ -60,7 +60,7 @@ class Cuts:
 class ScrubFold:
     """Makes the tables of one replica's comparison."""
 
-    version = 3
+    version = 4
 
     def __init__(self, replica: str, incarnation: int, copies_topic: str) -> None:
         self._replica = replica
@@ -78,6 +78,8 @@ class ScrubFold:
             "CREATE TABLE copies (key TEXT PRIMARY KEY, state TEXT, offset INTEGER,"
             " changed_at_ms INTEGER) WITHOUT ROWID"
         )
+        # The open uploads that copies name, so few rows.
+        db.execute("CREATE TABLE uploads (key TEXT PRIMARY KEY, token TEXT) WITHOUT ROWID")
         # `partition` is -1 for a decision; else the redaction was seen in the log.
         db.execute(
             "CREATE TABLE redacted (target TEXT PRIMARY KEY, number INTEGER, partition INTEGER,"
@@ -108,6 +110,7 @@ class ScrubFold:
                 if not book.is_late(record.partition, event.claim):
                     copy = (event.key, event.state, record.offset, event.changed_at_ms)
                     db.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?)", copy)
+                    _fold_upload(db, event)
             elif isinstance(event, PartitionClaimed):
                 book.claimed(record.partition, record.offset, event.worker)
                 claim = (record.partition, record.offset, event.worker)
@@ -124,6 +127,13 @@ class ScrubFold:
 
     def folded(self, records: Sequence[Folded]) -> None:
         """See Fold."""
+
+
+def _fold_upload(db: sqlite3.Connection, event: CopyChanged) -> None:
+    if event.upload:
+        db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?)", (event.key, event.upload))
+    else:
+        db.execute("DELETE FROM uploads WHERE key = ?", (event.key,))
 
 
 def _fold_redaction(
@@ -250,6 +260,10 @@ class ScrubRows:
         """Which replica is written to, as the topic says; None while it says nothing."""
         found = self._progress(OriginChosen)
         return str(found.replica) if isinstance(found, OriginChosen) else None
+
+    def uploads(self) -> set[tuple[str, str]]:
+        """The open uploads that copies of this replica name: key and token."""
+        return {(row[0], row[1]) for row in self._view.query("SELECT key, token FROM uploads")}
 
     def last_report(self) -> ScrubReported | None:
         """The last comparison of this replica's life."""

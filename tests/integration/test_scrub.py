@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,10 @@ from tests.integration.vandals import Person, Vandal
 from tests.servers.kafka import TestKafka
 from tests.world import World, gathering, random_body
 from tidestore.client import Client, ClientError
+from tidestore.connectors.conformance.made import key_of
 from tidestore.connectors.log import LogWriter
 from tidestore.connectors.registry import make_store
+from tidestore.connectors.s3 import S3Store
 from tidestore.connectors.signing import is_signed
 from tidestore.connectors.store import ObjectStore
 from tidestore.schemas.events import PartitionClaimed
@@ -314,6 +317,34 @@ async def test_it_happens_by_itself_where_the_first_partition_is_held(world: Wor
             async with gathering(timer.run()):
                 await world.until(has_had_turns)
         assert newest_statement(world, "gcp") == last.statement, "an hour has not passed"
+
+
+async def test_an_abandoned_upload_is_told_by_the_command_and_aborted_by_the_timer(
+    world: World, person: Person
+) -> None:
+    """Goal: nobody pays for parts for ever. Method: leave one on MinIO; a clock eight days ahead.
+
+    While it is young the command sees it and leaves it.
+    """
+    async with opened(world, "aws", every_hours=1e-9) as (settings, store, writer):
+        made = S3Store("aws", settings.replica.address)
+        key = key_of(77)
+        place: Any = {"Bucket": made.bucket, "Key": made.full_key(key)}
+        token = made.client.create_multipart_upload(**place)["UploadId"]
+        report = await person.scrub("aws")
+        assert report["uploads"] == {"seen": 1, "abandoned": 0, "aborted": 0, "failed": 0}
+
+        async def is_gone() -> bool:
+            return not [upload async for upload in store.open_uploads()]
+
+        assert [(item.key, item.token) async for item in store.open_uploads()] == [(key, token)]
+        timer = ScrubTimer(
+            settings, store, writer, lambda: True, first_seconds=0.0, turn_seconds=0.1,
+            clock=lambda: time.time() + 8 * 86_400,
+        )  # fmt: skip
+        async with gathering(timer.run()):
+            await world.until(is_gone)
+        await made.close()
 
 
 async def said_of(client: Client, replica: str) -> str | None:

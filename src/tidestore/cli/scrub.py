@@ -7,6 +7,7 @@ import fcntl
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -107,6 +108,7 @@ async def _work(settings: Any, asked: _Asked) -> dict[str, Any]:
     from tidestore.streams.readback import Readback  # noqa: PLC0415
     from tidestore.streams.scrub_merge import RANGES_AT_ONCE  # noqa: PLC0415
     from tidestore.streams.scrub_open import open_scrubber  # noqa: PLC0415
+    from tidestore.streams.scrub_uploads import sweep_replica  # noqa: PLC0415
 
     topics = settings.topics
     if asked.stop_percent is not None:
@@ -127,6 +129,7 @@ async def _work(settings: Any, asked: _Asked) -> dict[str, Any]:
             keys_per_second_max=0, ranges_at_once=RANGES_AT_ONCE,
         )  # fmt: skip
         outcome = await scrubber.run(is_dry=asked.is_dry)
+        swept = await sweep_replica(scrubber, int(time.time() * 1000), is_dry=asked.is_dry)
         read_back: dict[str, Any] | None = None
         findings = list(outcome.findings)
         if asked.read_back_gb:
@@ -137,7 +140,7 @@ async def _work(settings: Any, asked: _Asked) -> dict[str, Any]:
                 "round": place.round, "after_key": place.after_key, "stopped": readback.stopped,
             }  # fmt: skip
             findings += readback.findings
-        return _document(outcome, findings, read_back)
+        return {**_document(outcome, findings, read_back), "uploads": asdict(swept)}
 
 
 def _lock(folder: Path, stack: contextlib.AsyncExitStack) -> None:
@@ -176,6 +179,10 @@ def _show(document: dict[str, Any], *, is_dry: bool) -> None:
     )
     click.echo(f"{document['replica']}: {document['verdict']}: {numbers}")
     click.echo(f"  {document['listed']} keys listed, {document['keys_per_second']} keys/s")
+    uploads = document["uploads"]
+    if uploads["abandoned"]:
+        done = "found" if is_dry else f"found, {uploads['aborted']} aborted"
+        click.echo(f"  {uploads['abandoned']} abandoned uploads {done}")
     for item in document["findings"][:_SHOWN]:
         click.echo(f"  {item['kind']}: {item['key']}: {item['detail']}")
     left = len(document["findings"]) + document["findings_left_out"] - _SHOWN
