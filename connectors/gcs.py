@@ -30,16 +30,19 @@ from tidestore.connectors.errors import (
     BucketMissingError,
     ObjectExistsError,
     ObjectMissingError,
-    PreconditionError,
-    StoreError,
     StoreUnreachableError,
     UnsupportedError,
 )
-from tidestore.connectors.gcs_access import credentials_of
+from tidestore.connectors.gcs_access import TIMEOUT_SECONDS, credentials_of
 from tidestore.connectors.gcs_answers import info_of_blob
 from tidestore.connectors.gcs_errors import GCS_ERRORS, translate_gcs, translate_status
-from tidestore.connectors.gcs_upload import PulledSource
-from tidestore.connectors.parts import GCS_LIMITS, PART_BYTES_USUAL, largest_object
+from tidestore.connectors.gcs_upload import (
+    PARTS_PREFIX,
+    GcsUpload,
+    drop_parts,
+    open_uploads,
+)
+from tidestore.connectors.parts import GCS_LIMITS, largest_object
 from tidestore.connectors.store import (
     CHUNK_BYTES,
     ByteSource,
@@ -49,7 +52,6 @@ from tidestore.connectors.store import (
     OpenUpload,
     UploadJournal,
     no_chunks,
-    no_uploads,
 )
 from tidestore.connectors.waits import wait_of
 from tidestore.schemas.checksums import Checksums, base64_of_hex
@@ -57,14 +59,18 @@ from tidestore.schemas.objects import ObjectKey
 
 GCS_CAPABILITIES = Capabilities(
     native_checksum="crc32c",
-    resumable_uploads=False,
     object_bytes_max=largest_object(GCS_LIMITS),
 )
 CAPABILITY_SETS = {
     "": GCS_CAPABILITIES,
-    # fake-gcs-server checks preconditions, crc32c and md5, but knows neither credentials nor links.
+    # fake-gcs-server 1.56 checks crc32c, md5, and preconditions (not those of compose: see
+    # docs/decisions/0017), but knows neither credentials nor links.
     "fake-gcs-server": replace(
-        GCS_CAPABILITIES, checks_credentials=False, presign=False, presign_overrides=False
+        GCS_CAPABILITIES,
+        upload_if_absent=False,
+        checks_credentials=False,
+        presign=False,
+        presign_overrides=False,
     ),
     # gcp-storage-emulator ignores preconditions and checksums: see local/servers.py.
     "gcp-storage-emulator": replace(
@@ -79,10 +85,6 @@ CAPABILITY_SETS = {
     ),
 }
 
-# (connect, read) seconds of one request. Reading waits for the next bytes, not for the whole.
-TIMEOUT_SECONDS = (5, 60)
-# One piece is held in memory. An upload in one request ends at the size from which they are used.
-PIECE_BYTES = PART_BYTES_USUAL
 _THREADS = 16
 T = TypeVar("T")
 
@@ -121,7 +123,7 @@ class GcsStore:
 
     async def open(self) -> None:
         """See ObjectStore. With `create=1` a missing bucket is made."""
-        found = await self._run(
+        found = await self.run(
             "open",
             "",
             lambda: self._client.lookup_bucket(
@@ -134,7 +136,7 @@ class GcsStore:
             hint = f"create the bucket {self._bucket.name} or correct its name"
             raise BucketMissingError("open", self._name, hint=hint)
         with contextlib.suppress(ObjectExistsError):  # another process of ours was first
-            await self._run(
+            await self.run(
                 "create",
                 "",
                 lambda: self._client.create_bucket(
@@ -168,7 +170,7 @@ class GcsStore:
 
         if not self._capabilities.put_if_absent:
             await self._refuse_taken("put", key)
-        return self._info("put", key, await self._run("put", key, put))
+        return self._info("put", key, await self.run("put", key, put))
 
     async def upload_if_absent(
         self,
@@ -180,17 +182,17 @@ class GcsStore:
         journal: UploadJournal | None = None,
     ) -> ObjectInfo:
         """See ObjectStore."""
-        del journal
-        if not self._capabilities.upload_if_absent:
-            await self._refuse_taken("upload", key)
-        return await self._upload("upload", key, source, size, content_type, generation=0)
+        upload = GcsUpload(self, key, content_type=content_type, size=size, journal=journal)
+        return await upload.run(source)
 
     async def abort_upload(self, key: ObjectKey, token: str) -> None:
-        """See ObjectStore. GCS drops a session after a week."""
+        """See ObjectStore. Without a token all uploads of the key would go: that is erase's."""
+        if token:
+            await drop_parts(self, key, token)
 
     def open_uploads(self) -> AsyncIterator[OpenUpload]:
         """See ObjectStore."""
-        return no_uploads()
+        return open_uploads(self)
 
     async def replace(
         self,
@@ -202,16 +204,8 @@ class GcsStore:
         content_type: str,
     ) -> ObjectInfo:
         """See ObjectStore."""
-        if not self._capabilities.replace_if_same:
-            current = await self.head(key)
-            if current.etag != seen.etag:
-                raise PreconditionError("replace", self._name, key)
-        try:
-            return await self._upload(
-                "replace", key, source, sums.size, content_type, generation=int(seen.etag)
-            )
-        except ObjectExistsError as error:
-            raise PreconditionError("replace", self._name, key) from error
+        upload = GcsUpload(self, key, content_type=content_type, size=sums.size)
+        return await upload.run(source, generation=int(seen.etag))
 
     async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore. One request, whatever the size."""
@@ -224,7 +218,7 @@ class GcsStore:
             f"{quote(self._prefix + key, safe='')}?alt=media&generation={info.etag}"
         )
         headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "gzip"}
-        reply = await self._run(
+        reply = await self.run(
             "get",
             key,
             lambda: self._session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS),
@@ -238,7 +232,7 @@ class GcsStore:
 
     async def head(self, key: ObjectKey) -> ObjectInfo:
         """See ObjectStore."""
-        blob = await self._run(
+        blob = await self.run(
             "head",
             key,
             lambda: self._bucket.get_blob(self._prefix + key, timeout=TIMEOUT_SECONDS, retry=None),
@@ -250,48 +244,32 @@ class GcsStore:
     async def list(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectInfo]:
         """See ObjectStore."""
         start = self._prefix + after if after else None
-        blobs = iter(
-            self._client.list_blobs(
-                self._bucket,
-                prefix=self._prefix + prefix,
-                start_offset=start,
-                page_size=1000,
-                timeout=TIMEOUT_SECONDS,
-                retry=None,
-            )
-        )
-        while batch := await self._run("list", prefix, lambda: list(islice(blobs, 500))):
-            for blob in batch:
-                key = ObjectKey(blob.name.removeprefix(self._prefix))
-                if key > after:  # start_offset is inclusive, and not every server knows it
-                    yield self._info("list", key, blob)
+        async for blob in self.blobs("list", prefix, self._prefix + prefix, start_offset=start):
+            key = ObjectKey(blob.name.removeprefix(self._prefix))
+            # start_offset is inclusive, and not every server knows it. Parts are no objects.
+            if key > after and not key.startswith(PARTS_PREFIX):
+                yield self._info("list", key, blob)
 
     async def delete(self, key: ObjectKey) -> None:
         """See ObjectStore."""
         blob = self._bucket.blob(self._prefix + key)
         try:
-            await self._run("delete", key, lambda: blob.delete(timeout=TIMEOUT_SECONDS, retry=None))
+            await self.run("delete", key, lambda: blob.delete(timeout=TIMEOUT_SECONDS, retry=None))
         except ObjectMissingError:
             return
 
     async def erase(self, key: ObjectKey) -> int:
-        """See ObjectStore. Upload sessions cannot be listed: their end is found by a later look."""
-        full, found = self._prefix + key, 0
-        blobs = await self._run(
-            "erase",
-            key,
-            lambda: list(
-                self._client.list_blobs(
-                    self._bucket, prefix=full, versions=True, timeout=TIMEOUT_SECONDS, retry=None
-                )
-            ),
-        )
-        for blob in blobs:
+        """See ObjectStore. The parts of its uploads go first, so that none can complete."""
+        full = self._prefix + key
+        found = await drop_parts(self, key)
+        async for blob in self.blobs("erase", key, full, versions=True):
             if blob.name != full:
                 continue
             found += 1
             with contextlib.suppress(ObjectMissingError):
-                await self._run("erase", key, partial(blob.delete, timeout=60, retry=None))
+                await self.run(
+                    "erase", key, partial(blob.delete, timeout=TIMEOUT_SECONDS, retry=None)
+                )
         return found
 
     async def presign(
@@ -301,7 +279,7 @@ class GcsStore:
         if not self._capabilities.presign:
             raise UnsupportedError("presign", self._name, key)
         blob = self._bucket.blob(self._prefix + key)
-        url: str = await self._run(
+        url: str = await self.run(
             "presign",
             key,
             lambda: blob.generate_signed_url(
@@ -318,55 +296,47 @@ class GcsStore:
         """See ObjectStore."""
         return self._address.native_url(key)
 
-    async def _run(self, operation: str, key: str, call: Callable[[], T]) -> T:
+    # What the other modules of GCS share with this adapter.
+
+    @property
+    def bucket(self) -> storage.Bucket:
+        """The library's bucket; call it through `run` only."""
+        return self._bucket
+
+    @property
+    def session(self) -> AuthorizedSession:
+        """The library's own connections; call them through `run` only."""
+        return self._session
+
+    def full_key(self, key: ObjectKey) -> str:
+        """The key in the bucket, with the replica's prefix."""
+        return self._prefix + key
+
+    async def run(self, operation: str, key: str, call: Callable[[], T]) -> T:
+        """Run a call of the library in a thread; raises StoreError."""
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._threads, call)
         except GCS_ERRORS as error:
             raise translate_gcs(operation, self._name, key, error) from error
 
-    async def _upload(
-        self,
-        operation: str,
-        key: ObjectKey,
-        source: ByteSource,
-        size: int | None,
-        content_type: str,
-        *,
-        generation: int,
-    ) -> ObjectInfo:
-        """A resumable upload. Its last piece, which makes it visible, waits for the source's end.
-
-        Killed before that, the session is left over: GCS drops it after a week, nobody sees it.
-        """
-        pulled = PulledSource(source, asyncio.get_running_loop(), expected_size=size)
-        blob = self._bucket.blob(self._prefix + key, chunk_size=PIECE_BYTES)
-        checked: dict[str, Any] = {}
-        if self._capabilities.replace_if_same:
-            checked["if_generation_match"] = generation
-
-        def send() -> None:
-            blob.upload_from_file(
-                pulled,
-                content_type=content_type,
+    async def blobs(
+        self, operation: str, key: str, prefix: str, **more: Any
+    ) -> AsyncIterator[storage.Blob]:
+        """All blobs whose name in the bucket begins with `prefix`, in order."""
+        found = iter(
+            self._client.list_blobs(
+                self._bucket,
+                prefix=prefix,
+                page_size=1000,
                 timeout=TIMEOUT_SECONDS,
-                checksum="crc32c",
                 retry=None,
-                **checked,
+                **more,
             )
-
-        try:
-            await self._run(operation, key, send)
-        except StoreError:
-            if pulled.failure is not None:
-                raise pulled.failure from None
-            raise
-        finally:
-            await pulled.close()
-        info = self._info(operation, key, blob)
-        if info.size != pulled.size:
-            raise StoreUnreachableError(operation, self._name, key, detail="length differs")
-        return info
+        )
+        while batch := await self.run(operation, key, lambda: list(islice(found, 500))):
+            for blob in batch:
+                yield blob
 
     async def _refuse_taken(self, operation: str, key: ObjectKey) -> None:
         """Stand-in for a precondition on a server without one: asks first, so it can race."""
@@ -385,7 +355,7 @@ class GcsStore:
         left = length
         try:
             while left:
-                chunk = await self._run(
+                chunk = await self.run(
                     "get", key, lambda: reply.raw.read(CHUNK_BYTES, decode_content=False)
                 )
                 if not chunk:

@@ -10,6 +10,8 @@ from google.oauth2 import service_account
 
 from tidestore.connectors.credentials import StoreAddress
 
+# (connect, read) seconds of one request. Reading waits for the next bytes, not for the whole.
+TIMEOUT_SECONDS = (5, 60)
 _SCOPES = ["https://www.googleapis.com/auth/devstorage.read_write"]
 
 

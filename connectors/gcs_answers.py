@@ -6,6 +6,8 @@ it should hold a resource.
 
 from __future__ import annotations
 
+from typing import Any
+
 from google.cloud import storage
 
 from tidestore.connectors.errors import StoreUnreachableError
@@ -17,18 +19,33 @@ from tidestore.schemas.objects import ObjectKey
 def info_of_blob(operation: str, store: str, key: ObjectKey, blob: storage.Blob) -> ObjectInfo:
     """The library's blob as ObjectInfo; raises StoreUnreachableError."""
     try:
-        generation, size, updated = blob.generation, blob.size, blob.updated
-        hashes = {"md5": blob.md5_hash, "crc32c": blob.crc32c}
+        found = (blob.generation, blob.size, blob.md5_hash, blob.crc32c)
+        updated = blob.updated
     except (AttributeError, TypeError, ValueError):
-        generation = size = updated = None
-        hashes = {}
+        found, updated = (None, None, None, None), None
+    moment = int(updated.timestamp() * 1000) if updated else 0
+    return _info(operation, store, key, found, moment)
+
+
+def info_of_resource(operation: str, store: str, key: ObjectKey, resource: Any) -> ObjectInfo:
+    """The resource of an object that was just made; raises StoreUnreachableError."""
+    names = ("generation", "size", "md5Hash", "crc32c")
+    is_whole = isinstance(resource, dict)
+    return _info(operation, store, key, [resource.get(n) if is_whole else None for n in names], 0)
+
+
+def _info(
+    operation: str, store: str, key: ObjectKey, found: Any, modified_at_ms: int
+) -> ObjectInfo:
+    generation, size, md5, crc32c = found
     if generation is None or size is None:
         detail = "answer without size or generation"
         raise StoreUnreachableError(operation, store, key, detail=detail)
+    hashes = {"md5": md5, "crc32c": crc32c}
     return ObjectInfo(
         key=key,
         size=int(size),
         etag=str(generation),
-        modified_at_ms=int(updated.timestamp() * 1000) if updated else 0,
+        modified_at_ms=modified_at_ms,
         checksums={name: hex_of_base64(text) for name, text in hashes.items() if text},
     )

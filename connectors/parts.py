@@ -6,7 +6,7 @@
 
 Nothing is visible before the completion, and the completion is sent only after the source has ended
 without raising, which is the source's word that the bytes are the right ones (store.py). An adapter
-fills in what its cloud calls these steps (s3_upload.py, azure_upload.py).
+fills in what its cloud calls these steps (s3_upload.py, gcs_upload.py, azure_upload.py).
 
 With a journal an upload outlives its process (docs/decisions/0015). Where each death leaves it:
 
@@ -61,8 +61,6 @@ class PartLimits:
     part_bytes_min: int
     part_bytes_max: int
     object_bytes_max: int
-    # Every part but the last is a multiple of this.
-    part_bytes_step: int = 1
 
 
 # docs.aws.amazon.com, S3 user guide, "Amazon S3 multipart upload limits", read in 2026: 10,000
@@ -72,9 +70,11 @@ S3_LIMITS: Final = PartLimits(10_000, 5 * MIB, 5 * GIB, 10_000 * 5 * GIB)
 # learn.microsoft.com, "Scalability and performance targets for Blob Storage": 50,000 blocks of up
 # to 4,000 MiB, about 190.7 TiB.
 AZURE_LIMITS: Final = PartLimits(50_000, 1, 4_000 * MIB, 50_000 * 4_000 * MIB)
-# cloud.google.com/storage/quotas: an object has at most 5 TiB. "Resumable uploads": pieces are a
-# multiple of 256 KiB, of any number. (Composing takes 32 sources at a time; we do not compose.)
-GCS_LIMITS: Final = PartLimits(5 * TIB // (256 * KIB), 256 * KIB, 5 * TIB, 5 * TIB, 256 * KIB)
+# cloud.google.com/storage/quotas, read in 2026: an object has at most 5 TiB, and composing takes 32
+# sources at a time, which may be composed themselves, without an end. Three levels are enough:
+# 5 TiB are then parts of 160 MiB.
+GCS_COMPOSED_MAX: Final = 32
+GCS_LIMITS: Final = PartLimits(GCS_COMPOSED_MAX**3, 1, 5 * TIB, 5 * TIB)
 
 
 def largest_object(limits: PartLimits) -> int:
@@ -95,7 +95,7 @@ def part_size(size: int, limits: PartLimits) -> int:
     if size > (most := largest_object(limits)):
         raise ValueError(f"it has {size} bytes, at most {most} can be sent")
     needed = -(-size // limits.parts_max)
-    # A MiB is a multiple of every step, and the greatest part of every cloud is one of a MiB.
+    # The greatest part of every cloud is a multiple of a MiB.
     return max(PART_BYTES_USUAL, -(-needed // MIB) * MIB)
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tidestore.connectors.errors import ObjectMissingError
-from tidestore.connectors.store import ObjectStore
+from tidestore.connectors.store import ObjectStore, OpenUpload
 from tidestore.schemas.checksums import Checksums, checksums_of
 from tidestore.schemas.objects import ObjectKey
 
@@ -54,6 +54,13 @@ async def is_absent(store: ObjectStore, key: ObjectKey) -> bool:
     with pytest.raises(ObjectMissingError):
         await read_all(store, key)
     return not [info async for info in store.list(key)]
+
+
+async def open_uploads(store: ObjectStore) -> list[OpenUpload]:
+    """What the store tells of unfinished uploads; nothing where it lists no traces."""
+    if not store.capabilities.lists_traces:
+        return []
+    return [upload async for upload in store.open_uploads()]
 
 
 def need(store: ObjectStore, capability: str) -> None:

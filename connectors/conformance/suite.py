@@ -19,6 +19,7 @@ from tidestore.connectors.conformance.made import (
     is_absent,
     key_of,
     need,
+    open_uploads,
     put,
     read_all,
     source_of,
@@ -136,6 +137,7 @@ class StoreContract(ResumedUploads):
         with pytest.raises(SourceFailedError):
             await store.upload_if_absent(key_of(1), failing, size=size, content_type=BYTES)
         assert await is_absent(store, key_of(1))
+        assert not await open_uploads(store)
         await store.upload_if_absent(key_of(1), source_of(body), size=size, content_type=BYTES)
         assert await read_all(store, key_of(1)) == body
 
@@ -165,6 +167,7 @@ class StoreContract(ResumedUploads):
         with pytest.raises(asyncio.CancelledError):
             await upload
         assert await is_absent(store, key_of(1))
+        assert not await open_uploads(store)
 
     async def test_a_large_stream_does_not_replace_a_taken_key(self, store: ObjectStore) -> None:
         await put(store, key_of(1), b"first")

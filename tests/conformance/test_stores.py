@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,9 +19,19 @@ import pytest
 from azure.storage.blob import generate_container_sas
 from tests.conftest import Servers
 
+from tidestore.connectors import gcs_upload
 from tidestore.connectors.azure import AzureStore
 from tidestore.connectors.conformance import StoreContract
-from tidestore.connectors.conformance.made import is_absent, key_of, read_all
+from tidestore.connectors.conformance.made import (
+    LARGE_BYTES,
+    SourceFailedError,
+    is_absent,
+    key_of,
+    put,
+    read_all,
+    source_of,
+)
+from tidestore.connectors.conformance.uploads import KeptJournal
 from tidestore.connectors.credentials import Secret, StoreAddress
 from tidestore.connectors.errors import (
     BucketMissingError,
@@ -27,6 +42,7 @@ from tidestore.connectors.errors import (
 from tidestore.connectors.folder import FolderStore
 from tidestore.connectors.gcs import GcsStore
 from tidestore.connectors.memory import MemoryStore
+from tidestore.connectors.parts import PART_BYTES_USUAL
 from tidestore.connectors.registry import StoreFactory
 from tidestore.connectors.s3 import S3Store
 from tidestore.connectors.store import ObjectStore
@@ -114,6 +130,72 @@ class TestS3OnLocalbucket(_OnServer):
 class TestGcsOnFakeGcsServer(_OnServer):
     server = "fake-gcs-server"
     prefix = "a/prefix"
+
+    @pytest.mark.parametrize("composed_max", [32, 2])
+    async def test_parts_are_composed_by_their_generations_under_a_condition(
+        self, store: GcsStore, monkeypatch: pytest.MonkeyPatch, composed_max: int
+    ) -> None:
+        """Goal: two writers never mix (R2), however many parts. Method: read what is asked of GCS.
+
+        The server itself looks at neither condition. Two at a time make three levels of five parts.
+        """
+        monkeypatch.setattr(gcs_upload, "GCS_COMPOSED_MAX", composed_max)
+        asked: list[tuple[str, dict[str, Any]]] = []
+        send: Any = store.session.request
+
+        def request(method: str, url: str, **more: Any) -> Any:
+            if "/compose" in url:
+                asked.append((url, json.loads(more["data"])))
+            return send(method, url, **more)
+
+        monkeypatch.setattr(store.session, "request", request)
+        body = os.urandom(LARGE_BYTES)
+        await store.upload_if_absent(
+            key_of(1), source_of(body), size=len(body), content_type="text/x-test"
+        )
+        assert await read_all(store, key_of(1)) == body
+        assert len(asked) == {32: 1, 2: 3 + 2 + 1}[composed_max]
+        for url, words in asked:
+            assert all(int(item["generation"]) for item in words["sourceObjects"])
+            assert ("ifGenerationMatch=0" in url) == (words is asked[-1][1])
+        assert [info.key async for info in store.list()] == [key_of(1)]
+        assert not [upload async for upload in store.open_uploads()]
+
+    async def test_fake_gcs_still_ignores_the_conditions_of_compose(self, store: GcsStore) -> None:
+        """Goal: the gap is closed when the server learns it. Method: compose over a taken key."""
+        for number in (1, 2):
+            body = f"body {number}".encode()
+            await put(store, key_of(number), body)
+        first, second = (store.bucket.blob(store.full_key(key_of(n))) for n in (1, 2))
+        library: Any = first
+        call = partial(library.compose, [second], if_generation_match=0, retry=None)
+        await store.run("compose", key_of(1), call)
+        assert await read_all(store, key_of(1)) == b"body 2"
+
+    async def test_parts_are_no_objects_and_go_with_their_key(self, store: GcsStore) -> None:
+        """Goal: sweep and redaction alone see parts. Method: two broken uploads of a key."""
+        body = os.urandom(PART_BYTES_USUAL + 1)
+        journals = [KeptJournal(), KeptJournal()]
+        for journal in journals:
+            broken = source_of(body, fail=SourceFailedError("cut"))
+            with pytest.raises(SourceFailedError):
+                await store.upload_if_absent(
+                    key_of(1), broken, size=len(body), content_type="a/b", journal=journal
+                )
+        assert [info.key async for info in store.list()] == []
+        found = [upload async for upload in store.open_uploads()]
+        assert {(item.key, item.token) for item in found} == {
+            (key_of(1), journal.token) for journal in journals
+        }
+        now_ms = time.time() * 1000
+        assert all(0 <= now_ms - item.begun_at_ms < 60_000 for item in found)
+        await store.abort_upload(key_of(1), "")  # names no upload
+        await store.abort_upload(key_of(1), journals[0].token)
+        (left,) = [upload async for upload in store.open_uploads()]
+        assert left.token == journals[1].token
+        assert await store.erase(key_of(2)) == 0
+        assert await store.erase(key_of(1)) >= 1
+        assert not [upload async for upload in store.open_uploads()]
 
 
 class TestGcsOnGcpStorageEmulator(_OnServer):

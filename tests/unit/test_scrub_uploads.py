@@ -1,4 +1,4 @@
-"""Abandoned uploads, as a comparison finds them: over a log in memory and a store that lists some."""
+"""Abandoned uploads, as a comparison finds them: over a log in memory and made-up uploads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Store(MemoryStore):
         self.uploads = uploads
         self.stubborn = stubborn
 
-    async def open_uploads(self) -> AsyncIterator[OpenUpload]:  # type: ignore[override]
+    async def open_uploads(self) -> AsyncIterator[OpenUpload]:
         for upload in list(self.uploads):
             yield upload
 
@@ -93,7 +93,7 @@ async def test_what_a_copy_names_by_the_end_of_its_topic_is_kept() -> None:
 
 
 async def test_without_an_old_upload_nothing_is_read_and_one_failure_is_not_all() -> None:
-    """Goal: it costs a listing, and goes on. Method: young ones alone; then one that will not go."""
+    """Goal: it costs a listing, and goes on. Method: a young one; one that will not go."""
     scrubber = _Scrubber(_Store([_upload(1, "young", 5)]))
     stubborn = _Scrubber(_Store([_upload(1, "a"), _upload(2, "b"), _upload(3, "c")], "b"))
     try:

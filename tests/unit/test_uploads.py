@@ -8,13 +8,21 @@ from dataclasses import replace
 import pytest
 from tests.unit.made import copy, written
 
+from tidestore.connectors.azure import AZURE_CAPABILITIES
+from tidestore.connectors.azure_upload import BlockUpload
 from tidestore.connectors.errors import ObjectTooLargeError, StoreUnreachableError
+from tidestore.connectors.gcs import GCS_CAPABILITIES
+from tidestore.connectors.gcs_upload import GcsUpload
 from tidestore.connectors.memory import MEMORY_CAPABILITIES, MemoryStore
+from tidestore.connectors.parts import GIB, TIB, PartedUpload, part_size
+from tidestore.connectors.s3 import S3_CAPABILITIES
+from tidestore.connectors.s3_upload import S3Upload
+from tidestore.connectors.store import Capabilities
 from tidestore.schemas.events import CopyChanged, CopyState
 from tidestore.schemas.objects import ObjectKey
 from tidestore.streams.asking import Asking
 from tidestore.streams.records import Identity, fresh, record_of, wanted_of
-from tidestore.streams.sources import Sources
+from tidestore.streams.sources import Sources, refuse_too_large
 from tidestore.streams.uploads import (
     PROGRESS_SECONDS,
     RESUMABLE_BYTES_MIN,
@@ -169,3 +177,29 @@ async def test_what_a_store_does_not_take_is_refused_before_a_byte_is_read() -> 
             await sources.copy(target, wanted)
         assert f"{most + 1} bytes" in str(caught.value)
         assert caught.value.error_class == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("upload", "capabilities", "most"),
+    [
+        (S3Upload, S3_CAPABILITIES, 10_000 * GIB),
+        (GcsUpload, GCS_CAPABILITIES, 5 * TIB),
+        (BlockUpload, AZURE_CAPABILITIES, 50_000 * GIB),
+    ],
+)
+def test_each_cloud_refuses_one_byte_more_than_it_takes(
+    upload: type[PartedUpload], capabilities: Capabilities, most: int
+) -> None:
+    """Goal: each adapter says its own limit, and keeps to it. Method: limit and limit + 1.
+
+    S3 and Azure would take more than this in parts that are too large to be held in memory.
+    """
+    assert capabilities.object_bytes_max == most
+    target = MemoryStore("cloud", capabilities)
+    wanted = wanted_of(record_of(Identity("cloud", 1, "copies", 4), written(b""), 0))
+    refuse_too_large(target, replace(wanted, size=most))
+    with pytest.raises(ObjectTooLargeError):
+        refuse_too_large(target, replace(wanted, size=most + 1))
+    assert part_size(most, upload.limits) * upload.limits.parts_max >= most
+    with pytest.raises(ValueError, match=str(most)):
+        part_size(most + 1, upload.limits)
