@@ -36,6 +36,7 @@ from tidestore.connectors.errors import (
 from tidestore.connectors.gcs_access import TIMEOUT_SECONDS, credentials_of
 from tidestore.connectors.gcs_answers import info_of_blob
 from tidestore.connectors.gcs_errors import GCS_ERRORS, translate_gcs, translate_status
+from tidestore.connectors.gcs_inside import GcsInsideCopy
 from tidestore.connectors.gcs_upload import (
     PARTS_PREFIX,
     GcsUpload,
@@ -207,6 +208,12 @@ class GcsStore:
         upload = GcsUpload(self, key, content_type=content_type, size=sums.size)
         return await upload.run(source, generation=int(seen.etag))
 
+    async def copy_inside(
+        self, source: StoreAddress, key: ObjectKey, sums: Checksums, *, content_type: str
+    ) -> ObjectInfo:
+        """See CopiesInside."""
+        return await GcsInsideCopy(self, source, key, sums, content_type).run()
+
     async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore. One request, whatever the size."""
         info = await self.head(key)
@@ -302,6 +309,15 @@ class GcsStore:
     def bucket(self) -> storage.Bucket:
         """The library's bucket; call it through `run` only."""
         return self._bucket
+
+    def other_bucket(self, name: str) -> storage.Bucket:
+        """Another bucket, with the same credentials."""
+        return self._client.bucket(name)
+
+    @property
+    def uploads_url(self) -> str:
+        """Where objects of the bucket are made."""
+        return f"{self._endpoint}/upload/storage/v1/b/{self._bucket.name}/o"
 
     @property
     def session(self) -> AuthorizedSession:

@@ -16,7 +16,9 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from tidestore.connectors.errors import StoreError
+from tidestore.connectors.credentials import StoreAddress
+from tidestore.connectors.errors import StoreError, UnsupportedError
+from tidestore.connectors.inside import CopiesInside
 from tidestore.connectors.store import (
     ByteSource,
     ByteStream,
@@ -109,6 +111,18 @@ class LayeredStore:
             "replace",
             lambda: self._inner.replace(key, source, sums, seen=seen, content_type=content_type),
         )
+
+    async def copy_inside(
+        self, source: StoreAddress, key: ObjectKey, sums: Checksums, *, content_type: str
+    ) -> ObjectInfo:
+        """See CopiesInside. For the layers it is an upload: as long, and a write."""
+
+        async def copy() -> ObjectInfo:
+            if not isinstance(inner := self._inner, CopiesInside):
+                raise UnsupportedError("copy", self.name, key)
+            return await inner.copy_inside(source, key, sums, content_type=content_type)
+
+        return await self._around("upload", copy)
 
     async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore."""

@@ -39,6 +39,7 @@ from tidestore.connectors.obstore_reads import ObstoreReader
 from tidestore.connectors.parts import S3_LIMITS, largest_object
 from tidestore.connectors.s3_clients import endpoint_of, make_boto, make_obstore
 from tidestore.connectors.s3_errors import translate_boto, translate_obstore
+from tidestore.connectors.s3_inside import InsideCopy
 from tidestore.connectors.s3_upload import S3Upload
 from tidestore.connectors.s3_waits import ask_wait
 from tidestore.connectors.store import (
@@ -96,6 +97,8 @@ class S3Store:
             if link_endpoint
             else self._boto
         )
+        # Whether the server tells a checksum of each part that it copies itself; found out.
+        self.checks_inside_copies = True
 
     @property
     def name(self) -> str:
@@ -194,6 +197,14 @@ class S3Store:
         upload = S3Upload(self, key, content_type=content_type, size=sums.size)
         if_match = seen.etag if self._capabilities.replace_if_same else None
         return await upload.run(source, if_match=if_match)
+
+    async def copy_inside(
+        self, source: StoreAddress, key: ObjectKey, sums: Checksums, *, content_type: str
+    ) -> ObjectInfo:
+        """See CopiesInside."""
+        if not self._capabilities.checks_uploads:
+            raise UnsupportedError("copy", self._name, key)
+        return await InsideCopy(self, source, key, sums, content_type).run()
 
     async def get(self, key: ObjectKey, *, start: int = 0, length: int | None = None) -> ByteStream:
         """See ObjectStore."""

@@ -230,6 +230,8 @@ class ReplicateWorker:
             {name: store.breaker for name, store in self._opened.items()},
             self._source_lives,
         )
+        lives = {**self._source_lives, self._identity.replica: self._settings.replica}
+        self._sources.inside.use({name: item.address for name, item in lives.items()})
 
     def _make_sources(self, target: BreakingStore) -> Sources:
         settings, name = self._settings, self._identity.replica

@@ -26,6 +26,7 @@ from tidestore.connectors.verify import CheckedSource, put_verified, upload_veri
 from tidestore.schemas.checksums import Checksums, checksums_of
 from tidestore.streams.asking import Asking
 from tidestore.streams.fair_places import FairPlaces
+from tidestore.streams.inside import InsideCopies
 from tidestore.streams.plan import SMALL_BYTES_MAX
 from tidestore.streams.records import Wanted
 from tidestore.streams.suspicion import suspects_among
@@ -69,6 +70,7 @@ class Sources:
         large_in_flight: int,
     ) -> None:
         self.asking = asking
+        self.inside = InsideCopies()
         self._small_places = FairPlaces(copies_in_flight)
         self._large_places = asyncio.Semaphore(large_in_flight)
         self._bytes = ByteBudget(copy_bytes_in_flight)
@@ -179,6 +181,12 @@ class Sources:
     async def _copy_large(
         self, target: ObjectStore, wanted: Wanted, journal: UploadJournal | None
     ) -> ObjectInfo:
+        # An upload that was begun is gone on with: a part of its bytes is there already.
+        if journal is None or not journal.token:
+            copied = await self.inside.copy(target, wanted, self.asking.ordered(wanted))
+            if copied is not None:
+                return copied
+
         async def write(source: CheckedSource) -> ObjectInfo:
             return await upload_verified(
                 target, wanted.key, source, wanted.size, wanted.content_type, journal

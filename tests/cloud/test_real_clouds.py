@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import Tally
 
 from tidestore.connectors.conformance import StoreContract
+from tidestore.connectors.conformance.inside import Beside, InsideCopying
 from tidestore.connectors.credentials import Secret, StoreAddress
 from tidestore.connectors.registry import factory_of
 from tidestore.connectors.store import ObjectStore
@@ -69,11 +70,23 @@ class _OnCloud(StoreContract):
         await made.close()
 
 
-class TestS3(_OnCloud):
+class _OnCloudWithInsideCopies(_OnCloud, InsideCopying):
+    @pytest.fixture
+    async def beside(self, tally: Tally) -> AsyncIterator[Beside]:
+        address = address_of(self.scheme, tally)  # another prefix of the same place
+        made = factory_of(self.scheme)("beside", address)
+        await made.open()
+        yield address, made
+        for key in [info.key async for info in made.list()]:
+            await made.delete(key)
+        await made.close()
+
+
+class TestS3(_OnCloudWithInsideCopies):
     scheme = "s3"
 
 
-class TestGcs(_OnCloud):
+class TestGcs(_OnCloudWithInsideCopies):
     scheme = "gs"
 
 

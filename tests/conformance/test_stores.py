@@ -22,6 +22,7 @@ from tests.conftest import Servers
 from tidestore.connectors import gcs_upload
 from tidestore.connectors.azure import AzureStore
 from tidestore.connectors.conformance import StoreContract
+from tidestore.connectors.conformance.inside import Beside, InsideCopying
 from tidestore.connectors.conformance.made import (
     LARGE_BYTES,
     SourceFailedError,
@@ -86,7 +87,20 @@ class _OnServer(StoreContract):
         await made.close()
 
 
-class TestS3OnMinio(_OnServer):
+class _OnServerWithInsideCopies(_OnServer, InsideCopying):
+    """An adapter whose provider copies by itself; the other replica has another prefix."""
+
+    @pytest.fixture
+    async def beside(self, servers: Servers) -> AsyncIterator[Beside]:
+        server = servers.get(self.server)
+        address = server.address(server.new_url("beside", "another/place"))
+        made: ObjectStore = ADAPTERS[server.scheme]("beside", address)
+        await made.open()
+        yield address, made
+        await made.close()
+
+
+class TestS3OnMinio(_OnServerWithInsideCopies):
     server = "minio"
 
     @pytest.mark.parametrize("wrong", ["access_key_id", "secret_access_key"])
@@ -127,7 +141,7 @@ class TestS3OnLocalbucket(_OnServer):
     server = "localbucket"
 
 
-class TestGcsOnFakeGcsServer(_OnServer):
+class TestGcsOnFakeGcsServer(_OnServerWithInsideCopies):
     server = "fake-gcs-server"
     prefix = "a/prefix"
 

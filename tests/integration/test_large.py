@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+import urllib.request
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import Servers, WorldMaker
+from tests.servers.processes import free_port
 from tests.servers.wire import Wire
 from tests.world import World, random_body
 from tidestore.client import Client
@@ -170,3 +172,34 @@ async def test_only_old_uploads_that_no_copy_names_are_aborted(straight: Straigh
     kept = set(names) - {"abandoned", "damaged bytes"}
     assert await sweep(now_ms + UPLOAD_LIFE_MS + 60_000) == (2, kept)
     assert await sweep(now_ms + UPLOAD_LIFE_MS + 60_000) == (0, kept)
+
+
+async def test_between_two_buckets_of_one_server_no_byte_passes_the_worker(
+    make_world: WorldMaker, servers: Servers
+) -> None:
+    """Goal: the provider copies, and it is our object. Method: what the worker says it has read.
+
+    A blob of a MiB is streamed beside it, so that the figure is not nothing.
+    """
+    server = servers.get("minio")
+    world = make_world(origin="aws")
+    world.replicas = {
+        "aws": (server.new_url("first"), server.credentials),
+        "beside": (server.new_url("second", "and/a/prefix"), server.credentials),
+    }
+    port = free_port()
+    world.start(feeds=0, only=())
+    world.add("worker-beside", "0", ["worker", "beside", "--metrics-port", str(port)])
+    small, large = random_body(MIB), random_body(SIZE)
+    async with world.client() as client:
+        keys = [await world.put_blob(client, body) for body in (small, large)]
+        await world.until_present(client, keys, "beside", seconds=60)
+    expected = {
+        key: (len(body), hashlib.sha256(body).hexdigest())
+        for key, body in zip(keys, (small, large), strict=True)
+    }
+    assert world.contents("beside") == expected
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    read = [line for line in lines if line.startswith("tidestore_source_bytes_total{")]
+    assert sum(float(line.split()[-1]) for line in read) == len(small), read
