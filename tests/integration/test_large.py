@@ -55,7 +55,7 @@ async def bytes_there(store: Straight, key: str) -> int:
     """What the server itself says it has of a key's only open upload."""
     if isinstance(store, GcsStore):
         folder = f"{PARTS_PREFIX}{key}/"
-        return sum([int(blob.size) async for blob in store.blobs("list", key, folder)])
+        return sum([int(blob.size or 0) async for blob in store.blobs("list", key, folder)])
     place: Any = {"Bucket": store.bucket, "Key": key}
     client: Any = store.client
     uploads = client.list_multipart_uploads(Bucket=store.bucket, Prefix=key).get("Uploads")
