@@ -65,7 +65,7 @@ GCS_CAPABILITIES = Capabilities(
 CAPABILITY_SETS = {
     "": GCS_CAPABILITIES,
     # fake-gcs-server 1.56 checks crc32c, md5, and preconditions (not those of compose: see
-    # docs/decisions/0017), but knows neither credentials nor links.
+    # docs/decisions/0019), but knows neither credentials nor links.
     "fake-gcs-server": replace(
         GCS_CAPABILITIES,
         upload_if_absent=False,

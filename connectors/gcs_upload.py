@@ -6,7 +6,7 @@
               |
     <key>, if its generation is still the one    visible now; then the parts are deleted
 
-docs/decisions/0017 has the reasons, and what each death leaves. Nobody but this adapter sees the
+docs/decisions/0019 has the reasons, and what each death leaves. Nobody but this adapter sees the
 parts: its listing leaves them out.
 """
 

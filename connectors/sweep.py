@@ -7,7 +7,7 @@
 
 No object is touched: what is aborted was never visible (R7). Azure drops its blocks after a week by
 itself and lists none; S3 keeps and bills uploads for ever unless told otherwise, and what GCS holds
-are objects of ours (docs/decisions/0017).
+are objects of ours (docs/decisions/0019).
 """
 
 from __future__ import annotations
