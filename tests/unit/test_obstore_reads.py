@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import obstore
 import pytest
 
-from tidestore.connectors import obstore_reads
 from tidestore.connectors.conformance.made import key_of
 from tidestore.connectors.errors import StoreError, StoreUnreachableError
 from tidestore.connectors.obstore_reads import LONG_SECONDS, ObstoreReader
@@ -57,7 +57,7 @@ def _reader(monkeypatch: pytest.MonkeyPatch, store: _Store) -> ObstoreReader:
         del operation
         return ObjectInfo(key, meta["size"], meta["e_tag"], 0)
 
-    monkeypatch.setattr(obstore_reads.obstore, "get_async", store.get_async)
+    monkeypatch.setattr(obstore, "get_async", store.get_async)
     return ObstoreReader("aws", None, translate, info_of, lambda: store.now)
 
 
