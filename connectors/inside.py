@@ -1,4 +1,4 @@
-"""Copies that a provider makes itself: the bytes never pass us (docs/decisions/0018).
+"""Copies that a provider makes itself: the bytes never pass us (docs/decisions/0020).
 
     source's own checksum is the object's? --no, or unknown--> UnsupportedError: bytes are streamed
        |yes
