@@ -21,8 +21,9 @@ from tidestore.connectors.tail import read_topic
 from tidestore.schemas.generations import GenerationChanged, step_ahead, topics_now
 from tidestore.schemas.topics import Topics
 
-# A new topic has its leader after a second or so; a broker that restarts, after some.
-_READ_SECONDS_MAX: Final = 15.0
+# A new topic has its leader after a second or so, on a busy machine after many. As long as the
+# directory of replicas is waited for, which is on the same topic.
+_READ_SECONDS_MAX: Final = 60.0
 _PAUSE_SECONDS: Final = 0.2
 
 
