@@ -26,6 +26,7 @@ KEY_PREFIX: Final = "public/blobs/"
 PARTITIONS: Final = 6
 _READY: Final = ": ready"
 _LINE_SECONDS: Final = 0.005
+_RESTARTS_MAX: Final = 3
 _TOML: Final = """\
 origin = "source"
 data_folder = "views"
@@ -157,6 +158,18 @@ class Ours:
         child = self._ground.spawn(name, command, {})
         self._names.append(name)
         if name == "gateway":  # it makes the topics
+            for _ in range(_RESTARTS_MAX):
+                with contextlib.suppress(GroundError):
+                    self._ground.await_true(child, self.is_ready, seconds_max)
+                    return
+                if child.exit_code() is None:
+                    break
+                # It gives up when a busy broker has no leader yet for its new topics: a supervisor
+                # starts it again, and so do we.
+                sys.stderr.write(
+                    f"the gateway ended and is started again:\n{child.last_words(2)}\n"
+                )
+                child = self._ground.spawn(name, command, {})
             self._ground.await_true(child, self.is_ready, seconds_max)
         elif replica and replica != "source":  # it makes the bucket
             bucket = f"{self.mark}-{replica}"

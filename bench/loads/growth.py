@@ -29,6 +29,7 @@ from typing import Any, Final
 import psutil
 
 from bench.arrivals import must_arrive, write_all
+from bench.bursts import LoadError
 from bench.loads.listing import await_folded, page_path
 from bench.loads.outage import ONE
 from bench.loads.stage import Figures, Measure, Round, Stage
@@ -60,11 +61,17 @@ def _play(stage: Stage) -> Round:
                 stage.say(f"{size} events are left out: {stage.left():.0f} of {wanted:.0f} s left")
                 break
             begun = time.monotonic()
-            loader.write(far_blobs(written, size - written), is_copied=True)
-            loader.commit_group()
-            filled = time.monotonic() - begun
+            try:
+                loader.write(far_blobs(written, size - written), is_copied=True)
+                loader.commit_group()
+                filled = round(time.monotonic() - begun, 1)
+                rows.append({"events": size, "fill_s": filled, **_measure(side, size)})
+            except LoadError as error:
+                if not rows:
+                    raise
+                stage.say(f"{size} events: cut off: {error}")  # what was measured stays
+                break
             written = size
-            rows.append({"events": size, "fill_s": round(filled, 1), **_measure(side, size)})
             stage.say(str(rows[-1]))
             took.append((size, time.monotonic() - begun))
     return {"rows": rows}
