@@ -306,7 +306,7 @@ class FeedsWorker:
             self._holdings[topic] = held
         lifts = Lifts(view, writer, topics.redactions)
         self._announcer = Announcer(settings, writer, view, self._holdings, self._replicas, lifts)
-        await lifts.read()
+        await lifts.read_once()  # not for ever: who asks a process to end waits for its start
         intake = Intake(
             self._announcer, AllHeld(list(self._holdings.values())), writer,
             poison_topic=None, name=self._name, seek=self._seek,

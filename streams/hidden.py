@@ -34,12 +34,16 @@ class Lifts:
         decision = find_decision(self._view, key)
         return decision is not None and not decision.is_redacted
 
+    async def read_once(self) -> None:
+        """Wait until the view knows all decisions as they are now. Raises LogError."""
+        ends = await self._writer.ends(self._topic, [0])
+        await self._view.reached(self._topic, ends, timeout_seconds=_READ_SECONDS)
+
     async def read(self) -> None:
         """Wait until the view knows all decisions as they are now, however long that takes."""
         while True:
             try:
-                ends = await self._writer.ends(self._topic, [0])
-                await self._view.reached(self._topic, ends, timeout_seconds=_READ_SECONDS)
+                await self.read_once()
             except LogError as error:
                 LOGGER.warning("cannot read redactions yet: %s", error)
                 await asyncio.sleep(_PAUSE_SECONDS)
