@@ -16,8 +16,8 @@ from tidestore.streams.decisions import find_decision
 
 LOGGER: Final = logging.getLogger("tidestore.feeds")
 
-# Of a topic with a record for each decision; tried again after this.
-_READ_SECONDS: Final = 30.0
+# As workers wait at their start: the view folds the copies of all replicas beside it.
+_READ_SECONDS: Final = 600.0
 _PAUSE_SECONDS: Final = 1.0
 
 
