@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     Consumer,
     ConsumerGroupTopicPartitions,
     KafkaError,
@@ -75,7 +74,9 @@ class Source:
     def __init__(self, settings: KafkaSettings, topic: str, partitions: int) -> None:
         self._settings = settings
         self._topic = topic
-        self._next = dict.fromkeys(range(partitions), OFFSET_BEGINNING)
+        # Not OFFSET_BEGINNING: a new client asks for that half a second later. What is not there
+        # any more is passed over (auto.offset.reset).
+        self._next = dict.fromkeys(range(partitions), 0)
         self.ends: dict[int, int] = {}
 
     def has_read(self, partition: int, offset: int) -> bool:

@@ -105,6 +105,9 @@ def _consumer(settings: KafkaSettings) -> Consumer:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
+                # A request that waits for more, as it would for half a second, holds up the one for
+                # the next partition.
+                "fetch.wait.max.ms": 10,
             }
         ),
         logger=QuietLogger(),

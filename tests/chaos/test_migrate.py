@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
 
 PARTITIONS = 7
 WRITERS = 4
+LOG_SHOW = ("log", "show", "log", "--limit", "0", "--json", "--config")
 
 
 async def write_on(client: Client, ledger: Ledger) -> None:
@@ -104,6 +105,8 @@ async def test_the_log_gets_more_partitions_while_writers_go_on(
             return written <= {heard.key for heard in receiver.events()}
 
         await world.until(all_heard, 90)
+        shown = run(world.folder, environ(None, world.folder), *LOG_SHOW, str(world.config_path))
+        assert written <= {line["key"] for line in lines(shown)}, "`log` is the one in use"
         contents = {name: world.contents(name) for name in world.replicas}
         assert all(written <= found.keys() for found in contents.values())
 

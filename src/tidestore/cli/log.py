@@ -79,8 +79,9 @@ def _full_name(found: Config, topic: str) -> str:
     replicas = [(item.name, item.incarnation) for item in found.replicas]
     names = [spec.name for spec in topics.specs(replicas, list(found.datasets))]
     for name in names:
-        short = name.removeprefix(topics.prefix)
-        if topic in (name, short) or (
+        # "log" is the one in use, whatever its generation.
+        short = name.removeprefix(topics.prefix).removeprefix(f"g{topics.generation}.")
+        if topic in (name, name.removeprefix(topics.prefix), short) or (
             short.startswith("copies.") and short.rsplit(".", 1)[0] == topic
         ):
             return name
