@@ -62,9 +62,14 @@ async def test_a_replica_that_is_behind_says_how_far(calls: Calls, http_world: W
         found = [await lag_of(calls, name) for name in http_world.replicas]
         # All that the log holds is folded as well: what others wrote must not be counted later.
         written = len(living_keys(http_world))
+        seen[:] = [written, *((one["name"], one["lag"], one["present"]) for one in found)]
         return all(one["lag"]["objects"] == 0 and one["present"] == written for one in found)
 
-    await http_world.until(is_level)
+    seen: list[Any] = []
+    try:
+        await http_world.until(is_level)
+    except AssertionError:
+        raise AssertionError(f"keys that live, and what each replica says: {seen}") from None
     before = await lag_of(calls, "gcp")
     worker = http_world.processes["worker-gcp-0"]
     worker.freeze()
