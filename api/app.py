@@ -56,7 +56,7 @@ from tidestore.connectors.directory import Directory
 from tidestore.connectors.generations import find_topics
 from tidestore.connectors.heartbeat import LogHeartbeat
 from tidestore.connectors.layers import StoreMetrics
-from tidestore.connectors.log import LogWriter
+from tidestore.connectors.log import START_PATIENCE_SECONDS, LogWriter
 from tidestore.connectors.opening import open_patiently
 from tidestore.connectors.provision import provision
 from tidestore.connectors.view import View
@@ -326,9 +326,10 @@ async def _read_first(
 ) -> PartyBook:
     """Redactions to their end before anything else, then the log as it is now, then who is who."""
     topics = settings.topics
-    ends = await writer.ends(topics.redactions, [0])
+    ends = await writer.ends(topics.redactions, [0], patience_seconds=START_PATIENCE_SECONDS)
     await view.reached(topics.redactions, ends, timeout_seconds=_FIRST_FOLD_SECONDS_MAX)
-    ends = await writer.ends(topics.log, list(range(topics.partitions)))
+    wide = list(range(topics.partitions))
+    ends = await writer.ends(topics.log, wide, patience_seconds=START_PATIENCE_SECONDS)
     await view.reached(topics.log, ends, timeout_seconds=_FIRST_FOLD_SECONDS_MAX)
     return await open_parties(settings, writer, stack)
 

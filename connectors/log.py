@@ -48,6 +48,8 @@ LONG_LINGER_MS: Final = 5
 _QUEUE_KIB: Final = 64 * 1024
 _POLL_SECONDS: Final = 0.2
 _ENDS_SECONDS_MAX: Final = 10.0
+# On a busy machine a new topic may be without a leader for many seconds.
+START_PATIENCE_SECONDS: Final = 60.0
 _GRACE_SECONDS: Final = 10.0
 
 
@@ -164,10 +166,16 @@ class LogWriter:
         except TimeoutError:
             raise LogUnavailableError("no report came for an append") from None
 
-    async def ends(self, topic: str, partitions: list[int]) -> dict[int, int]:
-        """The offset after the last record of each partition; raises LogError."""
+    async def ends(
+        self, topic: str, partitions: list[int], *, patience_seconds: float = _ENDS_SECONDS_MAX
+    ) -> dict[int, int]:
+        """The offset after the last record of each partition; raises LogError.
+
+        At a process' start nobody waits for an answer, and others may be making the topic: then
+        START_PATIENCE_SECONDS.
+        """
         assert self._loop is not None, "start() comes first"  # noqa: S101
-        deadline = self._loop.time() + _ENDS_SECONDS_MAX
+        deadline = self._loop.time() + patience_seconds
         while True:
             try:
                 return await self._ends(topic, partitions)

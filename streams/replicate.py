@@ -20,7 +20,7 @@ from tidestore.connectors.breaker import BreakingStore
 from tidestore.connectors.directory import Served
 from tidestore.connectors.edges import Edge
 from tidestore.connectors.holdings import Holdings
-from tidestore.connectors.log import LONG_LINGER_MS, LogWriter
+from tidestore.connectors.log import LONG_LINGER_MS, START_PATIENCE_SECONDS, LogWriter
 from tidestore.connectors.opening import open_patiently
 from tidestore.connectors.provision import provision
 from tidestore.connectors.registry import make_store
@@ -94,7 +94,7 @@ class ReplicateWorker:
         await view.start()
         self._stack.push_async_callback(view.stop)
         # Redactions are read to their end before anything else (design section 4).
-        ends = await writer.ends(topics.redactions, [0])
+        ends = await writer.ends(topics.redactions, [0], patience_seconds=START_PATIENCE_SECONDS)
         await view.reached(topics.redactions, ends, timeout_seconds=600)
         await start_keeping(settings, target, self._stack)
         known = KnownStates(view, identity.topic)

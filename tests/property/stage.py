@@ -217,7 +217,10 @@ class MemoryWriter(LogWriter):
         await asyncio.sleep(0)  # killed here: it is in the log and nobody was told
         return Appended(partition, offset, 0)
 
-    async def ends(self, topic: str, partitions: list[int]) -> dict[int, int]:
+    async def ends(
+        self, topic: str, partitions: list[int], *, patience_seconds: float = 0.0
+    ) -> dict[int, int]:
+        del patience_seconds  # a log in memory is there at once
         return {number: self._log.end(topic, number) for number in partitions}
 
 
