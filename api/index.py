@@ -82,6 +82,15 @@ _PUT_OBJECT: Final = (
     " ON CONFLICT (key) DO UPDATE SET partition = excluded.partition, offset = excluded.offset,"
     " size = excluded.size, sha256 = excluded.sha256, origin = excluded.origin"
 )
+# The origin's worker knows of a redacted object but the key, so its record names no origin: the
+# object's row does, whichever of the two is folded first.
+_OWN_COPY: Final = (
+    "INSERT OR IGNORE INTO own SELECT origin, key FROM objects WHERE key = ? AND origin = ?"
+)
+_OWN_OBJECT: Final = (
+    "INSERT OR IGNORE INTO own SELECT objects.origin, objects.key FROM objects JOIN copies"
+    " ON copies.key = objects.key AND copies.replica = objects.origin WHERE objects.key = ?"
+)
 _COPY_COLUMNS: Final = (
     "key", "replica", "incarnation", "state", "claim", "changed_at_ms", "checksums", "attempts",
     "next_try_at_ms", "error_class", "error", "waits_for", "waits_count", "is_incomplete",
@@ -102,7 +111,7 @@ class IndexFold:
     written, from the transaction on in which its topic begins to be followed.
     """
 
-    version = 8
+    version = 9
 
     def __init__(
         self,
@@ -190,6 +199,7 @@ class IndexFold:
 
     def _fold_written(self, db: sqlite3.Connection, records: list[Folded]) -> None:
         db.executemany(_PUT_OBJECT, [_object_row(record) for record in records])
+        db.executemany(_OWN_OBJECT, [(record.key,) for record in records])
         pending = [
             (replica, event.key, event.written_at_ms, event.size, event.key, replica)
             for record in records
@@ -208,8 +218,7 @@ class IndexFold:
     def _fold_copies(self, db: sqlite3.Connection, events: list[CopyChanged]) -> None:
         self._lags.arrived(db, events)
         db.executemany(_PUT_COPY, [_copy_row(event) for event in events])
-        own = [(event.replica, event.key) for event in events if event.replica == event.origin]
-        db.executemany("INSERT OR IGNORE INTO own VALUES (?, ?)", own)
+        db.executemany(_OWN_COPY, [(event.key, event.replica) for event in events])
         for event in events:
             place = (event.replica, event.key)
             if event.state in (CopyState.PENDING, CopyState.WAITING, CopyState.CORRUPT):

@@ -27,7 +27,7 @@ from confluent_kafka import Consumer, TopicPartition
 from tests.servers.kafka import TestKafka
 from tests.servers.processes import Process, free_port
 from tests.servers.stores import StoreServer
-from tidestore.client import Client
+from tidestore.client import Client, ClientError
 from tidestore.config import Config, read_config
 from tidestore.connectors.kafka import KafkaSettings
 from tidestore.connectors.tail import read_topic
@@ -255,7 +255,12 @@ class World:
 
         async def check() -> bool:
             while left:
-                copies = await self.copies(client, left[-1])
+                try:
+                    copies = await self.copies(client, left[-1])
+                except ClientError as error:
+                    if error.status != 404:
+                        raise
+                    return False  # this gateway has not read of it yet
                 wanted = copies.values() if replica is None else [copies[replica]]
                 if any(copy["state"] != "present" for copy in wanted):
                     return False

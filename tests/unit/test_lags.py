@@ -14,6 +14,7 @@ from tests.unit.made import copy, written
 from tidestore.api.index import IndexFold
 from tidestore.api.lag_tables import BOUNDS_MS, MINUTE_MS, bucket_of, size_class_of
 from tidestore.api.lags import Lags, is_kept, quantile
+from tidestore.api.lookup import Index as Lookup
 from tidestore.connectors.view import Folded
 from tidestore.schemas.canaries import CanaryProved, CanarySent
 from tidestore.schemas.events import (
@@ -23,6 +24,7 @@ from tidestore.schemas.events import (
     PartitionClaimed,
     ReplicaRegistered,
 )
+from tidestore.schemas.topics import Topics
 
 TOPICS = {"copies.onprem.1": "onprem"}
 NOW_MS = int(time.time() * 1000)
@@ -213,3 +215,29 @@ def test_the_objective_counts_what_came_late_and_what_is_overdue() -> None:
     assert late.in_time == pytest.approx(998 / 999)
     index.take(_present(2_003, 15 * MINUTE_MS), _present(2_004, 15 * MINUTE_MS))
     assert is_kept(index.lags.of("onprem", NOW_MS), 99.9)
+
+
+@pytest.mark.parametrize("is_record_first", [False, True])
+def test_the_origin_counts_nothing_that_was_redacted_and_nothing_twice(
+    is_record_first: bool,  # noqa: FBT001
+) -> None:
+    """Goal: `present` of the origin is what is there. Method: of two objects one goes and is back.
+
+    The origin's worker knows of a redacted object but the key: its record names no origin.
+    """
+    index = Index()
+    lookup = Lookup(index, None, Topics(), list, catch_up_seconds=1.0)  # type: ignore[arg-type]
+    events = [written(key=_key(1), origin="onprem"), written(key=_key(2), origin="onprem")]
+    gone = copy(_key(1), CopyState.REDACTED, origin="", sha256="")
+    if is_record_first:
+        index.take(gone)
+        index.take(*events)
+    else:
+        index.take(*events)
+        assert lookup.lag("onprem").present == 2
+        index.take(gone)
+    assert lookup.lag("onprem").present == 1
+    index.take(copy(_key(1), CopyState.PENDING, origin="onprem"))
+    assert lookup.lag("onprem").present == 1
+    index.take(copy(_key(1), CopyState.PRESENT, origin="onprem"))
+    assert lookup.lag("onprem").present == 2
