@@ -21,6 +21,9 @@ async def invite(calls: Calls, *datasets: str) -> tuple[str, str]:
     document = {"name": name, "datasets": list(datasets)}
     answer = await calls("POST", "/v1/parties", document=document, token=ADMIN_TOKEN)
     assert answer.status == 201, answer.body
+    # The other gateway answers an administrator only once it has read of it, a stranger at once.
+    seen = await calls("GET", f"/v1/parties/{name}", token=ADMIN_TOKEN, gateway="1")
+    assert seen.status == 200, seen.body
     return name, answer.json["token"]
 
 
