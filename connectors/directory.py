@@ -20,7 +20,7 @@ from typing import Final
 
 from tidestore.connectors.credentials import Keyring, StoreAddress
 from tidestore.connectors.kafka import KafkaSettings
-from tidestore.connectors.log import START_PATIENCE_SECONDS, LogWriter
+from tidestore.connectors.log import ENDS_SECONDS_MAX, START_PATIENCE_SECONDS, LogWriter
 from tidestore.connectors.view import Folded, View
 from tidestore.schemas.codec import decode, encode
 from tidestore.schemas.datasets import DatasetRegistered
@@ -175,17 +175,18 @@ class Directory:
         """Begin to follow the topic, and read it to its present end. Raises LogError."""
         self._loop = asyncio.get_running_loop()
         await self._view.start()
-        ends = await writer.ends(self._topic, [0], patience_seconds=START_PATIENCE_SECONDS)
-        await self._view.reached(self._topic, ends, timeout_seconds=_READ_SECONDS_MAX)
+        await self.read_to_end(writer, patience_seconds=START_PATIENCE_SECONDS)
 
     async def stop(self) -> None:
         """Stop following."""
         self._listeners.clear()
         await self._view.stop()
 
-    async def read_to_end(self, writer: LogWriter) -> None:
+    async def read_to_end(
+        self, writer: LogWriter, *, patience_seconds: float = ENDS_SECONDS_MAX
+    ) -> None:
         """Wait until everything is known that is on the topic now. Raises LogError."""
-        ends = await writer.ends(self._topic, [0])
+        ends = await writer.ends(self._topic, [0], patience_seconds=patience_seconds)
         await self._view.reached(self._topic, ends, timeout_seconds=_READ_SECONDS_MAX)
 
     async def reached(self, offset: int) -> None:

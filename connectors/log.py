@@ -47,7 +47,7 @@ LONG_LINGER_MS: Final = 5
 # What may lie in librdkafka's queue. A full queue makes callers wait, then fail: never grow.
 _QUEUE_KIB: Final = 64 * 1024
 _POLL_SECONDS: Final = 0.2
-_ENDS_SECONDS_MAX: Final = 10.0
+ENDS_SECONDS_MAX: Final = 10.0
 # On a busy machine a new topic may be without a leader for many seconds.
 START_PATIENCE_SECONDS: Final = 60.0
 _GRACE_SECONDS: Final = 10.0
@@ -167,7 +167,7 @@ class LogWriter:
             raise LogUnavailableError("no report came for an append") from None
 
     async def ends(
-        self, topic: str, partitions: list[int], *, patience_seconds: float = _ENDS_SECONDS_MAX
+        self, topic: str, partitions: list[int], *, patience_seconds: float = ENDS_SECONDS_MAX
     ) -> dict[int, int]:
         """The offset after the last record of each partition; raises LogError.
 
@@ -192,7 +192,7 @@ class LogWriter:
             self._admin = AdminClient(self._settings.client(), logger=QuietLogger())
         try:
             futures = self._admin.list_offsets(asked, request_timeout=5)
-            async with asyncio.timeout(_ENDS_SECONDS_MAX):
+            async with asyncio.timeout(ENDS_SECONDS_MAX):
                 return {
                     place.partition: (await asyncio.wrap_future(future)).offset
                     for place, future in futures.items()

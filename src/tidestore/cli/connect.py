@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from tidestore.cli.output import fail
+from tidestore.cli.output import fail, run_async
+from tidestore.client import Client, ClientError
 from tidestore.local.layout import Layout, cache_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +57,22 @@ def find_connection(environ: dict[str, str], data_folder: Path, url: str | None)
     if not token and layout.token.exists():
         token = layout.token.read_text("utf-8").strip()
     return Connection(found, token, layout)
+
+
+def speak(
+    environ: dict[str, str],
+    data_folder: Path,
+    url: str | None,
+    call: Callable[[Client], Coroutine[Any, Any, T]],
+) -> T:
+    """What `call` makes of the gateway that is meant; its refusal ends the command with a hint."""
+    connection = find_connection(environ, data_folder, url)
+
+    async def work() -> T:
+        async with Client(connection.url, connection.token) as client:
+            return await call(client)
+
+    try:
+        return run_async(work)
+    except ClientError as error:
+        fail(str(error), error.hint)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tidestore.cli.connect import connect_options, find_connection
-from tidestore.cli.output import fail, print_json, run_async
-from tidestore.client import Client, ClientError
+from tidestore.cli.connect import connect_options, speak
+from tidestore.cli.output import print_json
 
 
 @click.group()
@@ -41,7 +39,9 @@ def add(
     config = {"url": target, **({"secret": secret} if secret else {})}
     document = {"name": "web", "events": list(events), "config": config}
     document["start"] = "earliest" if earliest else "now"
-    _speak(environ, data_folder, url, lambda c: c.post("/v1/hooks", document, dataset=dataset))
+    _print(
+        speak(environ, data_folder, url, lambda c: c.post("/v1/hooks", document, dataset=dataset))
+    )
 
 
 @hook.command("list")
@@ -49,7 +49,7 @@ def add(
 @click.pass_obj
 def list_(environ: dict[str, str], data_folder: Path, url: str | None, dataset: str) -> None:
     """List the hooks of a dataset, one JSON document per line."""
-    _speak(environ, data_folder, url, lambda c: c.get("/v1/hooks", dataset=dataset))
+    _print(speak(environ, data_folder, url, lambda c: c.get("/v1/hooks", dataset=dataset)))
 
 
 @hook.command("remove")
@@ -60,20 +60,14 @@ def remove(
     environ: dict[str, str], hook_id: str, data_folder: Path, url: str | None, dataset: str
 ) -> None:
     """Remove a hook; nothing more is sent to it."""
-    _speak(environ, data_folder, url, lambda c: c.delete(f"/v1/hooks/{hook_id}", dataset=dataset))
+    _print(
+        speak(
+            environ, data_folder, url, lambda c: c.delete(f"/v1/hooks/{hook_id}", dataset=dataset)
+        )
+    )
 
 
-def _speak(environ: dict[str, str], data_folder: Path, url: str | None, call: Any) -> None:
-    connection = find_connection(environ, data_folder, url)
-
-    async def work() -> Any:
-        async with Client(connection.url, connection.token) as client:
-            asked: Coroutine[Any, Any, Any] = call(client)
-            return await asked
-
-    try:
-        found = run_async(work)
-    except ClientError as error:
-        fail(str(error), error.hint)
+def _print(found: Any) -> None:
+    """One document, or each of a list."""
     for item in found if isinstance(found, list) else [found] if found else []:
         print_json(item)

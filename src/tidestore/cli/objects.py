@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tidestore.cli.connect import connect_options, find_connection
+from tidestore.cli.connect import connect_options, find_connection, speak
 from tidestore.cli.output import fail, print_json, run_async
 from tidestore.client import Client, ClientError
 from tidestore.schemas.manifests import check_name
@@ -90,23 +90,18 @@ def ls(
     dataset: str,
 ) -> None:
     """List objects of KIND, with the replicas where each can be read."""
-    connection = find_connection(environ, data_folder, url)
 
-    async def work() -> None:
-        async with Client(connection.url, connection.token) as client:
-            async for item in client.pages(f"/v1/{kind}", dataset=dataset):
-                if as_json:
-                    print_json(item)
-                    continue
-                name = item.get("uuid") or item["sha256"]
-                places = ",".join(item["present_on"])
-                words = [name, item.get("version", ""), f"{item['size']:>12}", places]
-                click.echo("  ".join(word for word in [*words, item.get("name") or ""] if word))
+    async def work(client: Client) -> None:
+        async for item in client.pages(f"/v1/{kind}", dataset=dataset):
+            if as_json:
+                print_json(item)
+                continue
+            name = item.get("uuid") or item["sha256"]
+            places = ",".join(item["present_on"])
+            words = [name, item.get("version", ""), f"{item['size']:>12}", places]
+            click.echo("  ".join(word for word in [*words, item.get("name") or ""] if word))
 
-    try:
-        run_async(work)
-    except ClientError as error:
-        fail(str(error), error.hint)
+    speak(environ, data_folder, url, work)
 
 
 async def _get_by_uuid(

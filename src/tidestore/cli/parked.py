@@ -10,10 +10,10 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from tidestore.cli.connect import Connection, connect_options, find_connection
-from tidestore.cli.output import fail, print_json, run_async
+from tidestore.cli.connect import connect_options, speak
+from tidestore.cli.output import fail, print_json
 from tidestore.cli.story import age_words, story_lines
-from tidestore.client import Client, ClientError
+from tidestore.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,26 +65,24 @@ def parked(
 ) -> None:
     """List the copies that were tried often enough and wait for a person, with the reason."""
     del dataset  # of all datasets
-    connection = find_connection(environ, data_folder, url)
     asked: dict[str, Any] = {
         "replica": replica,
         "error_class": error_class,
         "older_than_seconds": older_than,
     }
 
-    async def work() -> None:
+    async def work(client: Client) -> None:
         count = 0
-        async with Client(connection.url, connection.token) as client:
-            async for item in client.pages("/v1/parked", **asked):
-                count += 1
-                if as_json:
-                    print_json(item)
-                else:
-                    click.echo(parked_line(item, int(time.time() * 1000)))
+        async for item in client.pages("/v1/parked", **asked):
+            count += 1
+            if as_json:
+                print_json(item)
+            else:
+                click.echo(parked_line(item, int(time.time() * 1000)))
         if not count and not as_json:
             click.echo("nothing is parked" + (" that fits" if any(asked.values()) else ""))
 
-    _speak(work)
+    speak(environ, data_folder, url, work)
 
 
 def parked_line(item: dict[str, Any], now_ms: int) -> str:
@@ -138,10 +136,9 @@ def retry(
         )
     if reason is not None:
         given["reason"] = reason
-    connection = find_connection(environ, data_folder, url)
 
-    async def work() -> None:
-        answer = await _ask(connection, sorted(set(keys)), given)
+    async def work(client: Client) -> None:
+        answer = await _ask(client, sorted(set(keys)), given)
         if as_json:
             print_json(answer)
         else:
@@ -153,28 +150,27 @@ def retry(
                 "`tidestore explain KEY` says how it is with one",
             )
 
-    _speak(work)
+    speak(environ, data_folder, url, work)
 
 
-async def _ask(connection: Connection, keys: list[str], given: dict[str, Any]) -> dict[str, Any]:
+async def _ask(client: Client, keys: list[str], given: dict[str, Any]) -> dict[str, Any]:
     """Ask in as many calls as it takes; what all of them said together."""
     asked, not_parked = 0, []
-    async with Client(connection.url, connection.token) as client:
-        if keys:
-            for start in range(0, len(keys), _KEYS_MAX):
-                document = {**given, "keys": keys[start : start + _KEYS_MAX]}
-                answer = await client.post("/v1/parked/retries", document)
-                asked += answer["asked"]
-                not_parked += answer["not_parked"]
-            return {"asked": asked, "not_parked": not_parked}
-        document = given
-        # Ends: the cursor goes forward through the replicas and keys there are.
-        while True:
+    if keys:
+        for start in range(0, len(keys), _KEYS_MAX):
+            document = {**given, "keys": keys[start : start + _KEYS_MAX]}
             answer = await client.post("/v1/parked/retries", document)
             asked += answer["asked"]
-            if not answer["more"]:
-                return {"asked": asked, "not_parked": []}
-            document = {**given, "cursor": answer["next"]}
+            not_parked += answer["not_parked"]
+        return {"asked": asked, "not_parked": not_parked}
+    document = given
+    # Ends: the cursor goes forward through the replicas and keys there are.
+    while True:
+        answer = await client.post("/v1/parked/retries", document)
+        asked += answer["asked"]
+        if not answer["more"]:
+            return {"asked": asked, "not_parked": []}
+        document = {**given, "cursor": answer["next"]}
 
 
 @click.command()
@@ -192,22 +188,13 @@ def explain(
 ) -> None:
     """Tell the whole story of KEY: its event, every copy, and why one is not there."""
     del dataset  # the key says it
-    connection = find_connection(environ, data_folder, url)
 
-    async def work() -> None:
-        async with Client(connection.url, connection.token) as client:
-            story = await client.get("/v1/explanations", key=key)
+    async def work(client: Client) -> None:
+        story = await client.get("/v1/explanations", key=key)
         if as_json:
             print_json(story)
             return
         for line in story_lines(story, int(time.time() * 1000)):
             click.echo(line)
 
-    _speak(work)
-
-
-def _speak(work: Callable[[], Any]) -> None:
-    try:
-        run_async(work)
-    except ClientError as error:
-        fail(str(error), error.hint)
+    speak(environ, data_folder, url, work)

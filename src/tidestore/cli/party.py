@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
-from tidestore.cli.connect import connect_options, find_connection
-from tidestore.cli.output import fail, print_json, run_async
-from tidestore.client import Client, ClientError
+from tidestore.cli.connect import connect_options, speak
+from tidestore.cli.output import print_json
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -34,7 +31,7 @@ def invite(
 ) -> None:
     """Let a third party keep a replica NAME of its own; its token is shown this once."""
     body = {"name": name, "datasets": list(grants) or [dataset]}
-    found = _speak(environ, data_folder, url, lambda client: client.post("/v1/parties", body))
+    found = speak(environ, data_folder, url, lambda client: client.post("/v1/parties", body))
     if as_json:
         print_json(found)
     else:
@@ -51,7 +48,7 @@ def parties(
 ) -> None:
     """List who keeps a replica of their own, and what each claims to hold."""
     del dataset
-    found = _speak(environ, data_folder, url, lambda client: client.get("/v1/parties"))
+    found = speak(environ, data_folder, url, lambda client: client.get("/v1/parties"))
     for item in found["parties"]:
         if as_json:
             print_json(item)
@@ -72,23 +69,5 @@ def send_away(
 ) -> None:
     """Make the token of NAME worthless, and forget what it said. Its copies are beyond our hand."""
     del dataset
-    _speak(environ, data_folder, url, lambda client: client.delete(f"/v1/parties/{name}"))
+    speak(environ, data_folder, url, lambda client: client.delete(f"/v1/parties/{name}"))
     click.echo(f"{name} is sent away; what it has copied is beyond our hand")
-
-
-def _speak(
-    environ: dict[str, str],
-    data_folder: Path,
-    url: str | None,
-    call: Callable[[Client], Awaitable[dict[str, Any]]],
-) -> dict[str, Any]:
-    connection = find_connection(environ, data_folder, url)
-
-    async def work() -> dict[str, Any]:
-        async with Client(connection.url, connection.token) as client:
-            return await call(client)
-
-    try:
-        return run_async(work)
-    except ClientError as error:
-        fail(str(error), error.hint)

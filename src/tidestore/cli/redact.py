@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import click
 
-from tidestore.cli.connect import connect_options, find_connection
-from tidestore.cli.output import fail, print_json, run_async
-from tidestore.client import Client, ClientError
+from tidestore.cli.connect import connect_options, speak
+from tidestore.cli.output import fail, print_json
+from tidestore.client import Client
 from tidestore.schemas.objects import Kind, MalformedError, check_uuid, parse_key
 
 # Names of each list that are printed; --json has up to 100.
@@ -70,28 +70,23 @@ def redact(
     order: dict[str, Any] = {"reason": reason}
     if grace_seconds is not None:
         order["grace_seconds"] = grace_seconds
-    connection = find_connection(environ, data_folder, url)
 
-    async def work() -> None:
-        async with Client(connection.url, connection.token) as client:
-            preview = await client.delete(path, preview="true", **parameters)
-            if not as_json:
-                for line in preview_lines(preview):
-                    click.echo(line)
-            if not yes and not click.confirm("Take all of this away?"):
-                fail("nothing was changed")
-            order["token"] = preview["token"]
-            done = await client.delete(path, document=order, **parameters)
+    async def work(client: Client) -> None:
+        preview = await client.delete(path, preview="true", **parameters)
+        if not as_json:
+            for line in preview_lines(preview):
+                click.echo(line)
+        if not yes and not click.confirm("Take all of this away?"):
+            fail("nothing was changed")
+        order["token"] = preview["token"]
+        done = await client.delete(path, document=order, **parameters)
         if as_json:
             print_json(done)
             return
         click.echo(f"redacted: {done['reason']}")
         click.echo(f"`tidestore explain {(done['keys'] or [key])[0]}` follows its removal")
 
-    try:
-        run_async(work)
-    except ClientError as error:
-        fail(str(error), error.hint)
+    speak(environ, data_folder, url, work)
 
 
 @click.command()
@@ -111,12 +106,10 @@ def lift(
 ) -> None:
     """Take the redaction of KEY back, within its grace: just what was given to `redact`."""
     del dataset  # the key says it
-    connection = find_connection(environ, data_folder, url)
 
-    async def work() -> None:
-        async with Client(connection.url, connection.token) as client:
-            document = {"target": key, "reason": reason}
-            done = await client.post("/v1/redactions/lifts", document)
+    async def work(client: Client) -> None:
+        document = {"target": key, "reason": reason}
+        done = await client.post("/v1/redactions/lifts", document)
         if as_json:
             print_json(done)
             return
@@ -124,10 +117,7 @@ def lift(
             click.echo(f"  comes back: {name}")
         click.echo(f"lifted: {key}")
 
-    try:
-        run_async(work)
-    except ClientError as error:
-        fail(str(error), error.hint)
+    speak(environ, data_folder, url, work)
 
 
 def preview_lines(preview: dict[str, Any]) -> list[str]:

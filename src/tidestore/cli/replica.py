@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tidestore.cli.connect import connect_options, find_connection
+from tidestore.cli.connect import connect_options, speak
 from tidestore.cli.join import join, leave
-from tidestore.cli.output import fail, print_json, run_async
+from tidestore.cli.output import print_json
 from tidestore.cli.party import invite, parties, send_away
-from tidestore.client import Client, ClientError
+from tidestore.client import Client
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _reason_option = click.option("--reason", default="", help="Why, for people who wonder later.")
@@ -52,7 +51,7 @@ def add(
     body: dict[str, Any] = {"name": name, "url": place, "credential": credential, "adopt": adopt}
     if filters:
         body["filter"] = " ".join(filters)
-    found = _speak(environ, data_folder, url, lambda client: client.post("/v1/replicas", body))
+    found = speak(environ, data_folder, url, lambda client: client.post("/v1/replicas", body))
     if as_json:
         print_json(found)
     else:
@@ -77,7 +76,7 @@ def ls(
 ) -> None:
     """List the replicas, one a line."""
     del dataset
-    found = _speak(environ, data_folder, url, lambda client: client.get("/v1/replicas"))
+    found = speak(environ, data_folder, url, lambda client: client.get("/v1/replicas"))
     for item in found["retired" if retired else "replicas"]:
         if as_json:
             print_json(item)
@@ -103,7 +102,7 @@ def pause(
     """Let the workers of NAME stand still; what is written is owed to it."""
     del dataset
     body = {"paused": True, "reason": reason}
-    _speak(environ, data_folder, url, lambda client: client.patch(f"/v1/replicas/{name}", body))
+    speak(environ, data_folder, url, lambda client: client.patch(f"/v1/replicas/{name}", body))
     click.echo(f"{name} is paused")
 
 
@@ -117,7 +116,7 @@ def resume(
     """Let the workers of NAME go on."""
     del dataset
     body = {"paused": False}
-    _speak(environ, data_folder, url, lambda client: client.patch(f"/v1/replicas/{name}", body))
+    speak(environ, data_folder, url, lambda client: client.patch(f"/v1/replicas/{name}", body))
     click.echo(f"{name} goes on")
 
 
@@ -145,7 +144,7 @@ def lost(
         body = {"incarnation": life, "reason": reason}
         return await client.post(f"/v1/replicas/{name}/losses", body)
 
-    found = _speak(environ, data_folder, url, work)
+    found = speak(environ, data_folder, url, work)
     click.echo(f"{name} begins again (incarnation {found['incarnation']}) and is being filled")
 
 
@@ -165,7 +164,7 @@ def retire(
     """Serve NAME no more. Its objects stay where they are; adding it again begins a new life."""
     del dataset
     more = {"reason": reason} if reason else {}
-    _speak(environ, data_folder, url, lambda client: client.delete(f"/v1/replicas/{name}", **more))
+    speak(environ, data_folder, url, lambda client: client.delete(f"/v1/replicas/{name}", **more))
     click.echo(f"{name} is retired")
 
 
@@ -206,21 +205,3 @@ def _duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _speak(
-    environ: dict[str, str],
-    data_folder: Path,
-    url: str | None,
-    call: Callable[[Client], Awaitable[dict[str, Any]]],
-) -> dict[str, Any]:
-    connection = find_connection(environ, data_folder, url)
-
-    async def work() -> dict[str, Any]:
-        async with Client(connection.url, connection.token) as client:
-            return await call(client)
-
-    try:
-        return run_async(work)
-    except ClientError as error:
-        fail(str(error), error.hint)

@@ -13,11 +13,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from tidestore.cli.connect import connect_options, find_connection
-from tidestore.cli.output import fail, print_json, run_async
+from tidestore.cli.connect import connect_options, speak
+from tidestore.cli.output import print_json
 from tidestore.cli.replica import filter_of, progress_of
 from tidestore.cli.story import age_words
-from tidestore.client import Client, ClientError
+from tidestore.client import Client
 
 _REFRESH_SECONDS = 1.0
 
@@ -37,27 +37,22 @@ def status(
 ) -> None:
     """Show every replica: what is there, how far it is behind, what is parked."""
     del dataset  # the same for all
-    connection = find_connection(environ, data_folder, url)
     console = Console(highlight=False)
 
-    async def work() -> None:
-        async with Client(connection.url, connection.token) as client:
-            document = await client.get("/v1/replicas")
-            if as_json:
-                print_json(document)
-                return
-            if not watch:
-                console.print(_table(document))
-                return
-            with Live(_table(document), console=console, auto_refresh=False) as live:
-                while True:
-                    await asyncio.sleep(_REFRESH_SECONDS)
-                    live.update(_table(await client.get("/v1/replicas")), refresh=True)
+    async def work(client: Client) -> None:
+        document = await client.get("/v1/replicas")
+        if as_json:
+            print_json(document)
+            return
+        if not watch:
+            console.print(_table(document))
+            return
+        with Live(_table(document), console=console, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(_REFRESH_SECONDS)
+                live.update(_table(await client.get("/v1/replicas")), refresh=True)
 
-    try:
-        run_async(work)
-    except ClientError as error:
-        fail(str(error), error.hint)
+    speak(environ, data_folder, url, work)
 
 
 def _table(document: dict[str, Any]) -> Group:
